@@ -1,0 +1,53 @@
+/* The engines behind the operators: one table of functions each, chosen at run time by what the CPU has.
+ *
+ *     openblas   GEMM by OpenBLAS, one thread; everything else by the CPU's kernels
+ *     native     GEMM by our own kernels for the CPU (AVX-512 or AVX2)
+ *     portable   plain C for any CPU, no BLAS
+ *
+ * Training uses `gemm`. Inference uses `gemm_packed` on weights packed once per load; every output element is
+ * one chain of additions in the order of k, so that a row's bits do not depend on the other rows. */
+#ifndef TENSOR_BACKEND_H
+#define TENSOR_BACKEND_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+#include "base/err.h"
+
+struct kernels;
+
+/* C[m,n] = op(A)·op(B) + beta·C, row-major; op transposes when asked. ld* in floats. beta is 0 or 1; with 0,
+ * C is not read. */
+struct gemm {
+    bool trans_a, trans_b;
+    int64_t m, n, k;
+    const float *a;
+    int64_t lda;
+    const float *b;
+    int64_t ldb;
+    float beta;
+    float *c;
+    int64_t ldc;
+};
+
+struct gemm_tail;
+
+struct backend {
+    const char *name;
+    const struct kernels *kernels; /* element-wise work and packed GEMM (tensor/kernel.h) */
+    /* tail (bias and activation; NULL for none) is applied to C at the end. */
+    void (*gemm)(const struct backend *b, const struct gemm *g, const struct gemm_tail *tail);
+};
+
+/* By name ("auto", "openblas", "native", "portable"), initialised. The first call for a backend runs a
+ * known-answer GEMM. ERR_INVALID for an unknown name, ERR_UNSUPPORTED when the CPU lacks it, ERR_INTERNAL
+ * when the answer is wrong. */
+int backend_find(const struct backend **out, const char *name, struct err *e);
+
+/* The fastest that works here. Never NULL: portable always works. */
+const struct backend *backend_auto(void);
+
+/* Names in a NULL-terminated table, for tests and --help. */
+const char *const *backend_names(void);
+
+#endif

@@ -1,0 +1,135 @@
+/* The inner loops, one table per instruction set: the same source compiled for AVX-512, for AVX2 and for any
+ * CPU.
+ *
+ * Every kernel computes each output element by a sequence of operations that depends on nothing but that
+ * element's own operands: not on where it lies in the buffer, nor on how many others are computed with it.
+ * That is what makes a row's answer independent of its batch. Buffers need no alignment. Any thread. */
+#ifndef TENSOR_KERNEL_H
+#define TENSOR_KERNEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "tensor/backend.h"
+#include "tensor/rng.h"
+
+enum act { ACT_LINEAR, ACT_RELU, ACT_LEAKY_RELU, ACT_TANH, ACT_SIGMOID, ACT_GELU, ACT_SILU, ACT_COUNT };
+
+/* What is done to C while it is still in registers: C = act(C + bias). */
+struct gemm_tail {
+    const float *bias; /* n values, or NULL */
+    enum act act;
+    float alpha; /* slope of ACT_LEAKY_RELU for negative values */
+};
+
+/* C[m,n] = tail(A[m,k] · B), B packed by `pack`. */
+struct gemm_packed {
+    int64_t m, n, k;
+    const float *a;
+    int64_t lda;
+    const float *packed;
+    float *c;
+    int64_t ldc;
+    struct gemm_tail tail;
+};
+
+/* Coefficients of one Adam step: m = b1·m + (1−b1)·g, v = b2·v + (1−b2)·g², w = w·keep − rate·m / (√v·root +
+ * epsilon). */
+struct adam_step {
+    float b1, b2, rate, root, epsilon, keep;
+};
+
+/* Rows [cols] normalised by their own mean and reciprocal deviation, which are kept [rows]; scale, bias
+ * [cols]. */
+struct layer_norm {
+    const float *x, *scale, *bias;
+    float epsilon;
+    float *y, *mean, *rstd;
+};
+
+struct layer_norm_grad {
+    const float *dy, *x, *scale, *mean, *rstd;
+    float *dx, *dscale, *dbias; /* dx may be dy */
+};
+
+/* Columns normalised by their moments over all rows; mean, rstd, scale [cols]. */
+struct batch_norm_grad {
+    const float *dy, *x, *scale, *mean, *rstd;
+    float *dx, *dscale, *dbias; /* dx may be dy */
+};
+
+struct kernels {
+    const char *name;
+
+    /* Floats that packing B[k,n] takes. */
+    size_t (*packed_len)(int64_t k, int64_t n);
+    /* B is [k,n] with row stride ldb, or with trans [n,k]. */
+    void (*pack)(const float *b, int64_t ldb, bool trans, int64_t k, int64_t n, float *packed);
+    void (*gemm_packed)(const struct gemm_packed *g);
+    void (*gemm)(const struct gemm *g, const struct gemm_tail *tail);
+
+    /* y may be x. */
+    void (*activate)(enum act act, float alpha, const float *x, float *y, size_t n);
+    /* dx = dy·act'; ref is y for relu, leaky_relu (alpha > 0), tanh and sigmoid, x for the others. dx may be
+     * dy. */
+    void (*activate_grad)(enum act act, float alpha, const float *ref, const float *dy, float *dx, size_t n);
+    void (*bias_activate)(const struct gemm_tail *tail, float *c, int64_t m, int64_t n, int64_t ldc);
+
+    void (*add)(const float *a, const float *b, float *y, size_t n); /* y may be a or b; so below */
+    void (*sub)(const float *a, const float *b, float *y, size_t n);
+    void (*mul)(const float *a, const float *b, float *y, size_t n);
+    void (*scale)(float factor, const float *x, float *y, size_t n);
+    void (*fill)(float value, float *y, size_t n);
+    void (*sum_rows)(const float *x, float *y, size_t rows,
+                     size_t cols);                   /* y[cols] = Σ over rows, in order */
+    double (*sum_squares)(const float *x, size_t n); /* in a fixed order */
+
+    void (*layer_norm)(const struct layer_norm *l, size_t rows, size_t cols); /* y may be x */
+    void (*layer_norm_grad)(const struct layer_norm_grad *l, size_t rows, size_t cols);
+    /* Mean and population variance of each column. */
+    void (*column_moments)(const float *x, float *mean, float *var, size_t rows, size_t cols);
+    /* y = (x − mean)·factor + bias, all three per column. y may be x. */
+    void (*column_affine)(const float *x, const float *mean, const float *factor, const float *bias, float *y,
+                          size_t rows, size_t cols);
+    void (*batch_norm_grad)(const struct batch_norm_grad *b, size_t rows, size_t cols);
+
+    /* One row of one step of a recurrent cell, n units; gates [4·n] hold sums and get what is kept.
+     *   lstm: i, f, g, o;  gru: z, r, n, and what the state gives n.   before: the cell or state before. */
+    void (*lstm_cell)(float *gates, const float *before, float *cell, float *y, size_t n);
+    /* dcell: in by this step's cell, out by the one before. */
+    void (*lstm_cell_grad)(const float *gates, const float *before, const float *cell, const float *dy,
+                           float *dcell, float *dgates, size_t n);
+    void (*gru_cell)(float *gates, const float *before, float *y, size_t n);
+    /* dbefore: what reaches the state before other than through a product; may be dy. */
+    void (*gru_cell_grad)(const float *gates, const float *before, const float *dy, float *dbefore,
+                          float *dgates, size_t n);
+
+    /* Of a pool's window: taps × n floats of x, one tap behind the other. y[n] = maximum (or sum) over them,
+     * and with begin false over y too. */
+    void (*max_taps)(const float *x, size_t taps, bool begin, float *y, size_t n);
+    void (*sum_taps)(const float *x, size_t taps, bool begin, float *y, size_t n);
+    /* Moves left[i] onto dx of the first tap whose x is y[i]; left[i] becomes 0 once it has found its place.
+     */
+    void (*max_taps_grad)(const float *x, size_t taps, const float *y, float *left, float *dx, size_t n);
+
+    void (*softmax)(const float *x, float *y, size_t rows, size_t cols); /* y may be x */
+    void (*softmax_grad)(const float *y, const float *dy, float *dx, size_t rows, size_t cols);
+
+    /* y = x·scale where the element's 32-bit number is ≥ threshold, else 0. y may be x. */
+    void (*dropout)(const struct rng_key *key, uint32_t threshold, float scale, const float *x, float *y,
+                    size_t n);
+
+    /* w −= rate·g; with slot m: m = mu·m + g, w −= rate·m, or with nesterov w −= rate·(g + mu·m). */
+    void (*sgd)(float *w, const float *g, float rate, size_t n);
+    void (*momentum)(float *w, const float *g, float *m, float rate, float mu, bool nesterov, size_t n);
+    void (*rmsprop)(float *w, const float *g, float *v, float rate, float rho, float epsilon, size_t n);
+    void (*adam)(float *w, const float *g, float *m, float *v, const struct adam_step *s, size_t n);
+};
+
+/* The table for this CPU; for a named set ("avx512", "avx2", "portable") that table, or NULL where the CPU
+ * lacks it. */
+const struct kernels *kernels_best(void);
+const struct kernels *kernels_find(const char *name);
+
+extern const struct kernels kernels__avx512, kernels__avx2, kernels__portable;
+
+#endif

@@ -1,0 +1,183 @@
+/* Compiles a graph: lower, differentiate, place, and say what it costs. */
+#include "tensor/plan_impl.h"
+
+#include <string.h>
+#include "base/mem.h"
+#include "tensor/autodiff.h"
+#include "tensor/graph_impl.h"
+#include "tensor/kernel.h"
+#include "tensor/op.h"
+#include "tensor/pass.h"
+#include "tensor/place.h"
+
+static int check_options(const struct plan_options *o, const struct graph *g, struct err *e)
+{
+    if (o->max_batch < 1 || o->max_batch > INT32_MAX)
+        return err_set(e, ERR_INVALID, "max_batch", "max_batch is %lld; expected 1 to %d",
+                       (long long)o->max_batch, INT32_MAX);
+    if (o->threads < 0 || o->threads > 1)
+        return err_set(e, ERR_UNSUPPORTED, "threads", "%d threads; a run has one", o->threads);
+    if (o->mode == PLAN_INFER && g->n_outputs == 0)
+        return err_set(e, ERR_INVALID, "outputs", "the graph has no output to infer");
+    return o->mode == PLAN_TRAIN ? optim_check(&o->optim, e) : 0;
+}
+
+static int differentiate(struct plan *p, struct err *e)
+{
+    p->grad = mem_try_alloc((size_t)p->graph->n_params + 1, sizeof *p->grad);
+    if (!p->grad) return err_set(e, ERR_NOMEM, NULL, "no memory to differentiate the graph");
+    return autodiff(p->graph, p->grad, e);
+}
+
+/* The plan's inputs: those that a node reads or that are outputs themselves. */
+static int collect_inputs(struct plan *p, struct err *e)
+{
+    const struct graph *g = p->graph;
+    bool *read = mem_try_alloc((size_t)g->n_values + 1, sizeof *read);
+    p->input = mem_try_alloc((size_t)g->n_inputs + 1, sizeof *p->input);
+    if (!read || !p->input) {
+        mem_free(read);
+        return err_set(e, ERR_NOMEM, NULL, "no memory to compile the graph");
+    }
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int j = 0; j < g->node[i].n_inputs; j++) read[g->node[i].input[j]] = true;
+    for (int i = 0; i < g->n_outputs; i++) read[g->output[i].value] = true;
+    for (int i = 0; i < g->n_inputs; i++)
+        if (read[g->input[i]]) p->input[p->n_inputs++] = i;
+    mem_free(read);
+    return 0;
+}
+
+static int count_bytes(struct plan *p, struct err *e)
+{
+    struct plan_bytes *b = &p->bytes;
+    size_t flat = p->layout->len * sizeof(float);
+    if (p->options.mode == PLAN_TRAIN) {
+        b->params = b->grads = flat;
+        b->optim = flat * (size_t)optim_slots(p->options.optim.kind);
+    } else {
+        b->packed = p->weights_len * sizeof(float);
+    }
+    b->total = b->params + b->grads + b->optim + b->packed + b->arena;
+    if (p->options.limit_bytes > 0 && b->total > p->options.limit_bytes)
+        return err_set(e, ERR_TOO_LARGE, "memory", "the run needs %zu bytes of memory; the limit is %zu",
+                       b->total, p->options.limit_bytes);
+    return 0;
+}
+
+static int compile(struct plan *p, const struct graph *g, struct err *e)
+{
+    bool train = p->options.mode == PLAN_TRAIN;
+    int rc;
+    if ((rc = pass_lower(&p->graph, g, train, !train || p->options.keep_outputs, train, e))) return rc;
+    if (train && (rc = differentiate(p, e))) return rc;
+    if ((rc = params_layout(&p->layout, p->graph, e)) || (rc = collect_inputs(p, e)) ||
+        (rc = plan__place(p, e)))
+        return rc;
+    return count_bytes(p, e);
+}
+
+int plan_create(struct plan **out, const struct graph *g, const struct plan_options *o, struct err *e)
+{
+    int rc = check_options(o, g, e);
+    if (rc) return rc;
+    struct plan *p = mem_try_alloc(1, sizeof *p);
+    if (!p) return err_set(e, ERR_NOMEM, NULL, "no memory for the plan");
+    p->options = *o;
+    p->backend = o->backend ? o->backend : backend_auto();
+    if ((rc = compile(p, g, e)))
+        plan_free(p);
+    else
+        *out = p;
+    return rc;
+}
+
+void plan_free(struct plan *p)
+{
+    if (!p) return;
+    graph_free(p->graph);
+    params_free(p->layout);
+    mem_free(p->input);
+    mem_free(p->grad);
+    mem_free(p->value);
+    mem_free(p->node);
+    mem_free(p->weights);
+    mem_free(p);
+}
+
+const struct plan_bytes *plan_bytes(const struct plan *p)
+{
+    return &p->bytes;
+}
+
+int64_t plan_max_batch(const struct plan *p)
+{
+    return p->options.max_batch;
+}
+
+int64_t plan_flops(const struct plan *p, int64_t rows)
+{
+    return graph_flops(p->graph, rows);
+}
+
+int plan_load(struct plan *p, const struct params *params, struct err *e)
+{
+    if (p->options.mode != PLAN_INFER || !params_same_layout(p->layout, params))
+        return err_set(e, ERR_INVALID, "params", "these weights do not belong to the graph of this plan");
+    if (!p->weights && !(p->weights = mem_try_aligned(PLACE_ALIGN, (p->weights_len + 16) * sizeof(float))))
+        return err_set(e, ERR_NOMEM, NULL, "no memory for %zu bytes of weights",
+                       p->weights_len * sizeof(float));
+    for (int i = 0; i < params->n; i++) {
+        const struct value_place *v = &p->value[p->graph->param[i].value];
+        if (v->where == WHERE_PARAM)
+            memcpy(p->weights + v->offset, params->data + params->entry[i].offset,
+                   params->entry[i].count * sizeof(float));
+    }
+    for (int i = 0; i < p->graph->n_nodes; i++) {
+        const struct node *n = &p->graph->node[i];
+        if (!p->node[i].packed) continue;
+        const struct params_entry *w = &params->entry[p->graph->value[n->input[n->op->pack_input]].index];
+        size_t rows, cols;
+        op_split_rows(&w->shape, &rows, &cols);
+        p->backend->kernels->pack(params->data + w->offset, (int64_t)cols, false, (int64_t)rows,
+                                  (int64_t)cols, p->weights + p->node[i].packed_offset);
+    }
+    return 0;
+}
+
+int plan_input_count(const struct plan *p)
+{
+    return p->n_inputs;
+}
+
+const struct value *plan_input(const struct plan *p, int index)
+{
+    return graph_value(p->graph, p->graph->input[p->input[index]]);
+}
+
+int plan_input_find(const struct plan *p, const char *name)
+{
+    for (int i = 0; i < p->n_inputs; i++)
+        if (strcmp(plan_input(p, i)->name, name) == 0) return i;
+    return -1;
+}
+
+int plan_output_count(const struct plan *p)
+{
+    return graph_output_count(p->graph);
+}
+
+const char *plan_output_name(const struct plan *p, int index)
+{
+    return graph_output_name(p->graph, index);
+}
+
+const struct value *plan_output(const struct plan *p, int index)
+{
+    return graph_value(p->graph, graph_output_value(p->graph, index));
+}
+
+int plan_output_find(const struct plan *p, const char *name)
+{
+    return graph_output_find(p->graph, name);
+}

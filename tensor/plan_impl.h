@@ -1,0 +1,45 @@
+/* The inside of a plan, for the files that compile and run it. */
+#ifndef TENSOR_PLAN_IMPL_H
+#define TENSOR_PLAN_IMPL_H
+
+#include "tensor/plan.h"
+
+enum where {
+    WHERE_NOWHERE, /* nobody reads it, or only in packed form */
+    WHERE_FEED,    /* the caller's memory; index: the plan's input */
+    WHERE_PARAM,   /* offset in floats: params->data in training, plan->weights in inference */
+    WHERE_GRAD,    /* offset in floats: the run's gradients */
+    WHERE_ARENA,   /* offset in bytes */
+};
+
+struct value_place {
+    enum where where;
+    size_t offset;
+    int index;
+};
+
+struct node_place {
+    size_t work_offset;   /* bytes, in the arena; meaningful when the operator has workspace */
+    size_t packed_offset; /* floats, in plan->weights */
+    bool packed;
+};
+
+struct plan {
+    struct plan_options options;
+    const struct backend *backend;
+    struct graph *graph;   /* lowered and, for training, differentiated; owned */
+    struct params *layout; /* of the parameters, without memory; owned */
+    int *input;            /* per input of the plan: input of the graph; owned */
+    int n_inputs;
+    int *grad;                 /* per parameter: value id of its gradient, or -1; owned; training only */
+    struct value_place *value; /* per value; owned */
+    struct node_place *node;   /* per node; owned */
+    struct plan_bytes bytes;
+    size_t weights_len; /* floats */
+    float *weights;     /* inference: raw and packed parameters; owned; NULL before plan_load */
+};
+
+/* Decides where every value, workspace and weight lies; fills value, node, bytes.arena and weights_len. */
+int plan__place(struct plan *p, struct err *e);
+
+#endif
