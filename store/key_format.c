@@ -1,0 +1,101 @@
+/* Here an API key's text is written and read: id, 256 bits in base 62, CRC. */
+#include "store/key_format.h"
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+static const char head[] = "tnr_live_";
+
+enum {
+    HEAD_LEN = 9,
+    ID_CHARS = 26,
+    SECRET_CHARS = 43,
+    CRC_CHARS = 6,
+    BODY_LEN = HEAD_LEN + ID_CHARS + 1 + SECRET_CHARS
+};
+
+/* Long division of the big-endian number in n by 62; returns the remainder. */
+static unsigned divide(uint8_t n[KEY_SECRET_LEN])
+{
+    unsigned rest = 0;
+    for (int i = 0; i < KEY_SECRET_LEN; i++) {
+        unsigned v = rest << 8 | n[i];
+        n[i] = (uint8_t)(v / 62);
+        rest = v % 62;
+    }
+    return rest;
+}
+
+static void base62_secret(char out[SECRET_CHARS], const uint8_t secret[KEY_SECRET_LEN])
+{
+    uint8_t n[KEY_SECRET_LEN];
+    memcpy(n, secret, sizeof n);
+    for (int i = SECRET_CHARS - 1; i >= 0; i--) out[i] = digits[divide(n)];
+    explicit_bzero(n, sizeof n);
+}
+
+/* '0' → 0 …; -1 for a character that is no digit. Arithmetic only: a table look-up would tell the secret to
+ * the cache. */
+static int digit_of(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'A' && c <= 'Z') return c - 'A' + 10;
+    if (c >= 'a' && c <= 'z') return c - 'a' + 36;
+    return -1;
+}
+
+/* n = n × 62 + the next digit; false for a stray character or when it would not fit 256 bits. */
+static bool unbase62_secret(uint8_t out[KEY_SECRET_LEN], const char *text)
+{
+    memset(out, 0, KEY_SECRET_LEN);
+    for (int i = 0; i < SECRET_CHARS; i++) {
+        int d = digit_of(text[i]);
+        if (d < 0) return false;
+        unsigned carry = (unsigned)d;
+        for (int k = KEY_SECRET_LEN - 1; k >= 0; k--) {
+            unsigned v = out[k] * 62u + carry;
+            out[k] = (uint8_t)v;
+            carry = v >> 8;
+        }
+        if (carry) return false;
+    }
+    return true;
+}
+
+static void base62_crc(char out[CRC_CHARS], uint32_t crc)
+{
+    for (int i = CRC_CHARS - 1; i >= 0; i--) {
+        out[i] = digits[crc % 62];
+        crc /= 62;
+    }
+}
+
+void key_format(char out[KEY_TEXT_MAX], const char *key_id, const uint8_t secret[KEY_SECRET_LEN])
+{
+    assert(id_valid(key_id, "key_"));
+    memcpy(out, head, HEAD_LEN);
+    memcpy(out + HEAD_LEN, key_id + 4, ID_CHARS);
+    out[HEAD_LEN + ID_CHARS] = '_';
+    base62_secret(out + HEAD_LEN + ID_CHARS + 1, secret);
+    base62_crc(out + BODY_LEN, crypto_crc32(0, out, BODY_LEN));
+    out[BODY_LEN + CRC_CHARS] = '\0';
+}
+
+int key_parse(char key_id[ID_MAX], uint8_t secret[KEY_SECRET_LEN], const char *text, size_t len,
+              struct err *e)
+{
+    char crc[CRC_CHARS];
+    if (len != BODY_LEN + CRC_CHARS || memcmp(text, head, HEAD_LEN) != 0 || text[HEAD_LEN + ID_CHARS] != '_')
+        goto junk;
+    base62_crc(crc, crypto_crc32(0, text, BODY_LEN));
+    if (memcmp(crc, text + BODY_LEN, CRC_CHARS) != 0) goto junk;
+    snprintf(key_id, ID_MAX, "key_%.*s", ID_CHARS, text + HEAD_LEN);
+    if (!id_valid(key_id, "key_") || !unbase62_secret(secret, text + HEAD_LEN + ID_CHARS + 1)) goto junk;
+    return 0;
+junk:
+    return err_set(e, ERR_UNAUTHORIZED, NULL,
+                   "this is not an API key; one looks like tnr_live_…, %d characters", BODY_LEN + CRC_CHARS);
+}
