@@ -1,0 +1,55 @@
+/* Who is alive: each worker sets tnr:hb:<inc> every second with a life of 3 s, and stands in tnr:workers. No
+ * heartbeat, no worker. */
+#ifndef QUEUE_HEARTBEAT_H
+#define QUEUE_HEARTBEAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+#include "base/err.h"
+#include "base/ids.h"
+#include "queue/redis.h"
+
+enum {
+    HEARTBEAT_EVERY_MS = 1000,
+    HEARTBEAT_LIFE_MS = 3000,
+    HEARTBEAT_JOBS_MAX = 64,
+    HEARTBEAT_FORGET_MS = 60000,
+    HEARTBEAT_KEY_MAX = 64
+};
+#define HEARTBEAT_WORKERS "tnr:workers"
+
+struct heartbeat_job {
+    char job_id[ID_MAX];
+    int64_t fence;
+};
+
+struct heartbeat {
+    char inc[ID_MAX];
+    int slots, slots_free;    /* training slots */
+    int64_t job_memory_bytes; /* of all training jobs together; 0: no limit known */
+    int64_t job_memory_free;  /* what the jobs that run here have left of it */
+    int64_t model_bytes_max, model_bytes_free;
+    int predict_waiting; /* requests queued or running in the predict engine */
+    bool draining;       /* gets no new work */
+    size_t jobs_len;
+    struct heartbeat_job jobs[HEARTBEAT_JOBS_MAX];
+};
+
+void heartbeat_key(char out[HEARTBEAT_KEY_MAX], const char *inc);
+
+/* Blocking. *was_gone (may be NULL) tells that Redis knew no heartbeat of this incarnation: it is the first,
+ * or Redis lost its memory, or it came too late. Then everything else this worker keeps in Redis must be
+ * written again (engine_republish). */
+int heartbeat_publish(struct redis *r, const struct heartbeat *h, bool *was_gone, struct err *e);
+int heartbeat_remove(struct redis *r, const char *inc,
+                     struct err *e); /* on a clean stop; drops the worker's inbox too */
+
+/* All living workers, in no order. *out is the caller's (mem_free); NULL when *n is 0. Incarnations unheard
+ * of for HEARTBEAT_FORGET_MS are dropped from tnr:workers along with their inbox. */
+int heartbeat_list(struct redis *r, struct heartbeat **out, size_t *n, struct err *e);
+
+/* One heartbeat as its JSON text. */
+int heartbeat_decode(struct heartbeat *out, const char *json, size_t len, struct err *e);
+
+#endif

@@ -1,0 +1,122 @@
+/* What travels through inboxes: little-endian records of a type byte, a version byte and length-checked
+ * fields. No I/O here.
+ *
+ *   gateway ──PREDICT──▶ worker ──PREDICT_REPLY──▶ gateway loop
+ *   gateway ──HINT {job}, PLACE {version}──▶ scheduler ──JOB_RUN, MODEL_LOAD, MODEL_UNLOAD──▶ worker
+ * ──JOB_ENDED──▶ scheduler gateway, scheduler ──JOB_CANCEL──▶ worker
+ *
+ * Decoding never copies: texts of fixed size are copied into the struct, tensors and their bytes point into
+ * the record, which must outlive the message. A record with trailing bytes, an unknown version, an id that is
+ * not one, or a tensor whose bytes do not fit its shape is refused with ERR_CORRUPT. */
+#ifndef QUEUE_MESSAGE_H
+#define QUEUE_MESSAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/ids.h"
+
+enum message_type {
+    MESSAGE_PREDICT = 1,
+    MESSAGE_PREDICT_REPLY = 2,
+    MESSAGE_JOB_RUN = 3,
+    MESSAGE_JOB_CANCEL = 4,
+    MESSAGE_JOB_ENDED = 5,
+    MESSAGE_HINT = 6,
+    MESSAGE_PLACE = 7,
+    MESSAGE_MODEL_LOAD = 8,
+    MESSAGE_MODEL_UNLOAD = 9,
+};
+
+enum {
+    MESSAGE_VERSION = 1,
+    MESSAGE_TENSORS_MAX = 4096,
+    MESSAGE_DIMS_MAX = 8,
+    MESSAGE_ROWS_MAX = 65536, /* rows of one predict request */
+};
+
+/* The Open Inference Protocol's datatypes. The numbers are the wire's: never change one. */
+enum message_dtype {
+    MESSAGE_BOOL = 1,
+    MESSAGE_UINT8,
+    MESSAGE_UINT16,
+    MESSAGE_UINT32,
+    MESSAGE_UINT64,
+    MESSAGE_INT8,
+    MESSAGE_INT16,
+    MESSAGE_INT32,
+    MESSAGE_INT64,
+    MESSAGE_FP32,
+    MESSAGE_FP64,
+    MESSAGE_BYTES,
+};
+size_t message_dtype_size(enum message_dtype t); /* of an element: 1 … 8; 0 for BYTES */
+
+/* Row-major, little-endian; BYTES elements are a u32 length and that many bytes, one after another. */
+struct message_tensor {
+    enum message_dtype dtype;
+    int ndim;
+    int64_t dims[MESSAGE_DIMS_MAX]; /* ≥ 0; dims[0] is rows */
+    const void *data;               /* borrowed; any alignment */
+    size_t data_len;
+};
+
+struct message_predict {
+    uint64_t request_id; /* unique within reply_inc, loop */
+    char reply_inc[ID_MAX];
+    uint16_t reply_loop;
+    char tenant_id[ID_MAX];
+    char version_id[ID_MAX];
+    int64_t deadline_us; /* Redis's clock (queue/redis_clock.h) */
+    uint32_t rows;       /* each input's dims[0] */
+    bool resent;         /* sent before and maybe computed and counted then: must not be billed again */
+};
+
+struct message_predict_reply {
+    uint64_t request_id;
+    char worker_inc[ID_MAX];
+    int code; /* 0, or ERR_*; ERR_STALE: this worker does not hold the version (any more), ask another */
+    char field[96]; /* as struct err */
+    char message[416];
+    uint32_t queue_us;   /* waiting in the worker */
+    uint32_t compute_us; /* of the whole batch */
+    uint32_t batch_rows; /* in whose company it ran */
+};
+
+struct message {
+    enum message_type type;
+    union {
+        struct message_predict predict;
+        struct message_predict_reply reply;
+        struct {
+            char job_id[ID_MAX], tenant_id[ID_MAX];
+            int64_t fence;
+        } job; /* JOB_RUN, JOB_CANCEL, JOB_ENDED; HINT (fence 0) */
+        struct {
+            char version_id[ID_MAX], tenant_id[ID_MAX];
+            uint64_t bytes; /* artifact bytes as far as known, else 0 */
+        } model;            /* PLACE, MODEL_LOAD, MODEL_UNLOAD */
+    };
+    size_t tensors_len; /* PREDICT: inputs, PREDICT_REPLY with code 0: outputs; in signature order */
+    struct message_tensor *tensors; /* borrowed from whoever filled it (message_decode: from its `tensors`) */
+};
+
+/* Appends the record. out->failed tells of memory; everything else is the caller's duty (assert). */
+void message_encode(struct buf *out, const struct message *m);
+
+/* Sets `resent` in an encoded PREDICT. */
+void message_mark_resent(struct buf *record);
+
+/* tensors is room for the record's tensors (at most MESSAGE_TENSORS_MAX); cap may be 0 where none are
+ * expected. */
+int message_decode(struct message *out, struct message_tensor *tensors, size_t cap, const void *data,
+                   size_t len, struct err *e);
+
+/* Elements of a tensor; false on overflow. Whether data_len fits dtype and dims (for BYTES: walks the
+ * elements). */
+bool message_tensor_elements(const struct message_tensor *t, size_t *out);
+bool message_tensor_fits(const struct message_tensor *t);
+
+#endif
