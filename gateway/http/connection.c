@@ -1,0 +1,463 @@
+/* The life of one HTTP/1.x connection: socket events in, parser events handed to the exchange, states changed
+ * in one place. */
+#include "gateway/http/connection.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "gateway/http/request_build.h"
+
+enum {
+    PIECE_BYTES = 64 * 1024,      /* most of a body delivered at once */
+    PIPELINE_BYTES = 16 * 1024,   /* read ahead of a response at most this much of the next requests */
+    SHRINK_HEAD_BYTES = 4 * 1024, /* an idle connection keeps no larger head */
+};
+
+/* ---- states
+ * -------------------------------------------------------------------------------------------------- */
+
+#define BIT(state) (1u << (state))
+
+/* Where each state may go; CLOSED is always allowed. */
+static const unsigned LEGAL[] = {
+    [CONN_HANDSHAKE] = BIT(CONN_IDLE),
+    [CONN_IDLE] = BIT(CONN_HEAD) | BIT(CONN_FLUSH),
+    [CONN_HEAD] = BIT(CONN_WAIT) | BIT(CONN_FLUSH),
+    [CONN_WAIT] = BIT(CONN_BODY) | BIT(CONN_DISCARD) | BIT(CONN_FLUSH),
+    [CONN_BODY] = BIT(CONN_WAIT) | BIT(CONN_DISCARD) | BIT(CONN_FLUSH),
+    [CONN_DISCARD] = BIT(CONN_FLUSH),
+    [CONN_FLUSH] = BIT(CONN_IDLE) | BIT(CONN_LINGER),
+    [CONN_LINGER] = 0,
+    [CONN_CLOSED] = 0,
+};
+
+void conn_enter(struct conn *c, enum conn_state state)
+{
+    assert(state == CONN_CLOSED || LEGAL[c->state] & BIT(state));
+    c->state = state;
+    c->entered_us = clock_mono_us();
+    if (state == CONN_IDLE && c->parser.head.cap > SHRINK_HEAD_BYTES) parser_shrink(&c->parser);
+}
+
+bool conn_wants_input(const struct conn *c)
+{
+    switch (c->state) {
+    case CONN_WAIT:
+        return c->body_done && conn_input_len(c) < PIPELINE_BYTES;
+    case CONN_BODY:
+        return !c->body_paused;
+    case CONN_FLUSH:
+    case CONN_CLOSED:
+        return false;
+    default:
+        return true;
+    }
+}
+
+/* Whether buffered input can be worked on now, without anything new from the socket. */
+static bool has_work(const struct conn *c)
+{
+    bool parsing = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_DISCARD ||
+                   (c->state == CONN_BODY && !c->body_paused);
+    return c->write_failed ||
+           (parsing && (conn_input_len(c) > 0 || c->parser.state == PARSER_COMPLETE || c->peer_ended));
+}
+
+/* Brings events and timer in line with the state that this turn ended in. */
+static void settle(struct conn *c)
+{
+    bool reading = bufferevent_get_enabled(c->bev) & EV_READ, want = conn_wants_input(c) && !c->peer_ended;
+    if (want && !reading) bufferevent_enable(c->bev, EV_READ);
+    if (!want && reading) bufferevent_disable(c->bev, EV_READ);
+
+    bool watch = c->state == CONN_WAIT && c->body_done && !want && !c->peer_ended && !c->x->gone;
+    bool watching = event_pending(c->closed, EV_CLOSED, NULL);
+    if (watch && !watching) event_add(c->closed, NULL);
+    if (!watch && watching) event_del(c->closed);
+
+    if (has_work(c)) event_active(c->kick, 0, 0);
+    conn_arm(c);
+}
+
+static void destroy(struct conn *c)
+{
+    struct server_loop *l = c->home;
+    if (c->prev) c->prev->next = c->next;
+    if (c->next) c->next->prev = c->prev;
+    if (l->conns == c) l->conns = c->next;
+    if (c->timer) event_free(c->timer);
+    if (c->closed) event_free(c->closed);
+    if (c->kick) event_free(c->kick);
+    if (c->bev) bufferevent_free(c->bev);
+    parser_dispose(&c->parser);
+    peers_leave(l->server->peers, c->peer);
+    mem_free(c);
+    server__fell(l->server, &l->server->open_connections);
+}
+
+void conn_begin(struct conn *c)
+{
+    c->depth++;
+}
+
+void conn_end(struct conn *c)
+{
+    if (--c->depth > 0) return;
+    if (c->state == CONN_CLOSED) {
+        destroy(c);
+    } else {
+        settle(c);
+    }
+}
+
+void conn_cut(struct conn *c)
+{
+    conn_begin(c);
+    if (c->state != CONN_CLOSED) {
+        conn_enter(c, CONN_CLOSED);
+        struct exchange *x = c->x;
+        c->x = NULL;
+        if (x) exchange__detach(x);
+    }
+    conn_end(c);
+}
+
+size_t conn_input_len(const struct conn *c)
+{
+    return evbuffer_get_length(bufferevent_get_input(c->bev));
+}
+
+size_t conn_output_len(const struct conn *c)
+{
+    return evbuffer_get_length(bufferevent_get_output(c->bev));
+}
+
+/* ---- requests
+ * ------------------------------------------------------------------------------------------------ */
+
+static void fill_request(struct conn *c, struct request *r)
+{
+    r->tls = c->tls;
+    r->arrived_us = c->entered_us;
+    memcpy(r->peer, c->peer_text, sizeof r->peer);
+    id_new(r->id, "req_");
+}
+
+/* The head is complete: make the exchange and give it to its route. */
+static void on_head(struct conn *c)
+{
+    struct server *s = c->home->server;
+    struct err e = {0};
+    struct exchange *x = exchange__create(c->home, &conn_codec, c);
+    if (!x) {
+        conn_refuse(c, 503, "no memory for the request", NULL);
+        return;
+    }
+    fill_request(c, &x->request);
+    x->tag = c->tag;
+    if (request__build(&x->request, &x->arena, &c->parser, &e) != 0) {
+        exchange__discard(x);
+        conn_refuse(c, e.code == ERR_INVALID ? 400 : 503, e.message, e.field);
+        return;
+    }
+    atomic_fetch_add(&s->requests, 1);
+    c->requests++;
+    c->x = x;
+    c->head_only = x->request.method == HTTP_HEAD;
+    c->http10 = c->parser.http10;
+    c->close = c->parser.close || c->requests >= s->limits.requests_per_connection;
+    c->continue_due = c->parser.expect_continue && x->request.has_body;
+    c->body_paused = c->chunked_out = false;
+    c->body_done = !x->request.has_body;
+    if (c->body_done) {
+        struct parser_step step;
+        enum parser_event end = parser_next(&c->parser, NULL, 0, &step);
+        assert(end == PARSER_END);
+        (void)end;
+    }
+    conn_enter(c, CONN_WAIT);
+    s->config.on_request(x, c->home->ctx);
+}
+
+static void on_body(struct conn *c, const char *data, size_t len)
+{
+    conn_body_clock_count(c, len);
+    c->continue_due = false;
+    if (c->state == CONN_BODY) exchange__body_data(c->x, data, len);
+}
+
+static void on_end(struct conn *c)
+{
+    c->body_done = true;
+    if (c->state == CONN_BODY) {
+        conn_enter(c, CONN_WAIT);
+        exchange__body_end(c->x, 0, NULL);
+    } else if (c->state == CONN_DISCARD) {
+        conn_enter(c, CONN_FLUSH);
+        conn_flushed(c);
+    }
+}
+
+static void on_fail(struct conn *c)
+{
+    struct err e = {0};
+    atomic_fetch_add(&c->home->server->refused_framing, 1);
+    if (c->state == CONN_HEAD) {
+        conn_refuse(c, c->parser.status, c->parser.reason, NULL);
+    } else if (c->state == CONN_BODY) {
+        c->close = true;
+        conn_enter(c, CONN_WAIT);
+        err_set(&e, ERR_INVALID, "body", "the request body is malformed: %s", c->parser.reason);
+        exchange__body_end(c->x, e.code, &e);
+    } else {
+        c->close = true;
+        conn_enter(c, CONN_FLUSH);
+        conn_flushed(c);
+    }
+}
+
+/* Parses one event's worth of input. False when there is nothing more to do in this turn. */
+static bool parse_step(struct conn *c)
+{
+    struct evbuffer *in = bufferevent_get_input(c->bev);
+    struct evbuffer_iovec piece = {0};
+    if (evbuffer_peek(in, -1, NULL, &piece, 1) < 1) piece.iov_len = 0;
+    if (piece.iov_len > PIECE_BYTES) piece.iov_len = PIECE_BYTES;
+    if (piece.iov_len == 0 && c->parser.state != PARSER_COMPLETE) return false;
+    if (c->state == CONN_IDLE) conn_enter(c, CONN_HEAD);
+
+    struct parser_step step;
+    enum parser_event event = parser_next(&c->parser, piece.iov_base, piece.iov_len, &step);
+    if (event == PARSER_BODY)
+        on_body(c, step.body, step.body_len); /* it points into the input: drain after */
+    evbuffer_drain(in, step.used);
+    switch (event) {
+    case PARSER_HEAD:
+        on_head(c);
+        break;
+    case PARSER_END:
+        on_end(c);
+        break;
+    case PARSER_FAIL:
+        on_fail(c);
+        break;
+    default:
+        break;
+    }
+    return true;
+}
+
+/* The peer will send nothing more. Its FIN may only half-close, so a response that is due is still attempted.
+ */
+static void on_peer_ended(struct conn *c)
+{
+    struct err e = {0};
+    switch (c->state) {
+    case CONN_BODY:
+        c->close = true;
+        conn_enter(c, CONN_WAIT);
+        err_set(&e, ERR_IO, "body",
+                "the upload ended early: %lld bytes arrived, the rest of the body is missing",
+                (long long)c->x->taken);
+        exchange__body_end(c->x, e.code, &e);
+        break;
+    case CONN_WAIT:
+        exchange__cancel(c->x);
+        break;
+    case CONN_IDLE:
+    case CONN_HEAD:
+    case CONN_DISCARD: /* earlier responses may still be on their way */
+        c->close = true;
+        conn_enter(c, CONN_FLUSH);
+        conn_flushed(c);
+        break;
+    case CONN_FLUSH:
+        break;
+    default:
+        conn_cut(c);
+    }
+}
+
+static void process(struct conn *c)
+{
+    if (c->write_failed) conn_cut(c);
+    for (;;) {
+        bool parsing = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_DISCARD ||
+                       (c->state == CONN_BODY && !c->body_paused);
+        if (!parsing || !parse_step(c)) break;
+    }
+    if (c->state == CONN_LINGER) evbuffer_drain(bufferevent_get_input(c->bev), conn_input_len(c));
+    bool starved = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_DISCARD ||
+                   (c->state == CONN_BODY && !c->body_paused) || c->state == CONN_LINGER;
+    if (c->peer_ended && starved) on_peer_ended(c);
+}
+
+/* ---- socket events
+ * ------------------------------------------------------------------------------------------- */
+
+static void on_readable(struct bufferevent *bev, void *arg)
+{
+    (void)bev;
+    struct conn *c = arg;
+    conn_begin(c);
+    process(c);
+    conn_end(c);
+}
+
+static void on_kick(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    on_readable(NULL, arg);
+}
+
+/* The output fell below EXCHANGE_LOW_BYTES. */
+static void on_writable(struct bufferevent *bev, void *arg)
+{
+    (void)bev;
+    struct conn *c = arg;
+    conn_begin(c);
+    if (c->state == CONN_FLUSH) conn_flushed(c);
+    if (c->x && (c->state == CONN_WAIT || c->state == CONN_BODY)) exchange__drained(c->x);
+    conn_end(c);
+}
+
+static void on_event(struct bufferevent *bev, short what, void *arg)
+{
+    (void)bev;
+    struct conn *c = arg;
+    conn_begin(c);
+    if (what & BEV_EVENT_CONNECTED) {
+        if (c->state == CONN_HANDSHAKE) conn_enter(c, CONN_IDLE);
+    } else if (what & BEV_EVENT_EOF &&
+               !c->tls) { /* libevent's TLS can no longer write after an end: as good as lost */
+        c->peer_ended = true;
+        if (c->state == CONN_WAIT)
+            on_peer_ended(c);
+        else
+            process(c);
+    } else {
+        conn_cut(c);
+    }
+    conn_end(c);
+}
+
+static void on_closed(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct conn *c = arg;
+    conn_begin(c);
+    if (c->state == CONN_WAIT) exchange__cancel(c->x);
+    conn_end(c);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    struct conn *c = arg;
+    conn_begin(c);
+    c->armed_us = 0;
+    conn_expired(c);
+    conn_end(c);
+}
+
+static void on_output(struct evbuffer *out, const struct evbuffer_cb_info *info, void *arg)
+{
+    (void)out;
+    struct conn *c = arg;
+    if (info->n_deleted > 0 || info->orig_size == 0) c->written_us = clock_mono_us();
+}
+
+/* ---- opening and draining
+ * ------------------------------------------------------------------------------------ */
+
+static struct bufferevent *wrap(struct server_loop *l, int fd, bool tls)
+{
+    /* Deferred callbacks never run inside a call of ours into the bufferevent. */
+    int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
+    if (!tls) return bufferevent_socket_new(l->base, fd, options);
+    SSL *ssl = SSL_new(l->server->tls);
+    if (!ssl) return NULL;
+    struct bufferevent *bev =
+        bufferevent_openssl_socket_new(l->base, fd, ssl, BUFFEREVENT_SSL_ACCEPTING, options);
+    if (bev) {
+        bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
+    } else {
+        SSL_free(ssl);
+    }
+    return bev;
+}
+
+static bool attach(struct conn *c, int fd)
+{
+    struct server_loop *l = c->home;
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    c->timer = event_new(l->base, -1, 0, on_timer, c);
+    c->closed = event_new(l->base, fd, EV_CLOSED, on_closed, c);
+    c->kick = event_new(l->base, -1, 0, on_kick, c);
+    c->bev = c->timer && c->closed && c->kick ? wrap(l, fd, c->tls) : NULL;
+    if (!c->bev) return false;
+    bufferevent_setcb(c->bev, on_readable, on_writable, on_event, c);
+    bufferevent_setwatermark(c->bev, EV_WRITE, EXCHANGE_LOW_BYTES, 0);
+    evbuffer_add_cb(bufferevent_get_output(c->bev), on_output, c);
+    bufferevent_enable(c->bev, EV_READ | EV_WRITE);
+    return true;
+}
+
+void conn_open(struct server_loop *home, int fd, const struct sockaddr *peer, bool tls, int tag)
+{
+    struct server *s = home->server;
+    struct peer_key key = peer_key_of(peer);
+    bool full = atomic_load(&s->open_connections) >= (long long)s->limits.connections_max;
+    if (home->draining || full || !peers_enter(s->peers, key)) {
+        atomic_fetch_add(&s->refused_cap, 1);
+        close(fd);
+        return;
+    }
+    struct conn *c = mem_try_alloc(1, sizeof *c);
+    if (!c) {
+        peers_leave(s->peers, key);
+        close(fd);
+        return;
+    }
+    c->state = tls ? CONN_HANDSHAKE : CONN_IDLE;
+    c->home = home;
+    c->peer = key;
+    c->tls = tls;
+    c->tag = tag;
+    c->entered_us = c->written_us = clock_mono_us();
+    peer_text(c->peer_text, sizeof c->peer_text, peer);
+    parser_init(&c->parser, &(struct parser_limits){s->limits.request_line_bytes, s->limits.headers_bytes,
+                                                    s->limits.headers_count});
+    c->next = home->conns;
+    if (c->next) c->next->prev = c;
+    home->conns = c;
+    atomic_fetch_add(&s->accepted, 1);
+    atomic_fetch_add(&s->open_connections, 1);
+    c->depth++;
+    if (!attach(c, fd)) {
+        if (!c->bev) close(fd);
+        c->state = CONN_CLOSED;
+    }
+    conn_end(c);
+}
+
+void conn_drain(struct conn *c)
+{
+    conn_begin(c);
+    if (c->state == CONN_HANDSHAKE || c->state == CONN_IDLE || c->state == CONN_LINGER) conn_cut(c);
+    conn_end(c);
+}

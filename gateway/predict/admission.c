@@ -1,0 +1,252 @@
+/* Per-tenant leases of rate tokens and counts of what is in flight. */
+#include "gateway/predict/admission.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include "base/clock.h"
+#include "base/mem.h"
+#include "queue/rate.h"
+
+enum { BUCKETS = 512, SWEEP_ABOVE = 1024, IDLE_MS = 60000 };
+
+struct waiter {
+    struct waiter *next;
+    admission_fn fn;
+    void *arg;
+    uint64_t token;
+};
+
+struct tenant {
+    struct tenant *next;
+    struct admission *owner;
+    char tenant_id[ID_MAX];
+    double rate, burst;
+    int in_flight, concurrency_max;
+    int tokens;             /* leased and unspent */
+    int64_t lease_until_ms; /* then what is unspent is forfeit */
+    int64_t empty_until_ms; /* the bucket has no token before */
+    int64_t left, left_ms;  /* tokens in the bucket behind the last lease, and when that was; 0: never */
+    bool fetching;
+    int waiting;
+    struct waiter *first, *last;
+    int64_t used_ms;
+};
+
+struct admission {
+    struct redis_async *redis;
+    struct tenant *buckets[BUCKETS];
+    size_t count;
+};
+
+struct admission *admission_create(struct redis_async *redis)
+{
+    struct admission *a = mem_alloc(1, sizeof *a);
+    a->redis = redis;
+    return a;
+}
+
+static void tenant_free(struct tenant *t)
+{
+    for (struct waiter *w = t->first, *next; w; w = next) {
+        next = w->next;
+        mem_free(w);
+    }
+    mem_free(t);
+}
+
+void admission_free(struct admission *a)
+{
+    if (!a) return;
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct tenant *t = a->buckets[i], *next; t; t = next) {
+            next = t->next;
+            tenant_free(t);
+        }
+    mem_free(a);
+}
+
+/* ---- tenants
+ * ------------------------------------------------------------------------------------------------------ */
+
+static struct tenant **slot_of(struct admission *a, const char *tenant_id)
+{
+    uint64_t h = 14695981039346656037u;
+    for (const char *p = tenant_id; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
+    struct tenant **slot = &a->buckets[(h ^ (h >> 32)) % BUCKETS];
+    while (*slot && strcmp((*slot)->tenant_id, tenant_id) != 0) slot = &(*slot)->next;
+    return slot;
+}
+
+/* Forgets tenants that have been idle for long, so that the table does not only grow. */
+static void sweep(struct admission *a)
+{
+    int64_t now = clock_mono_ms();
+    for (size_t i = 0; i < BUCKETS; i++)
+        for (struct tenant **slot = &a->buckets[i]; *slot;) {
+            struct tenant *t = *slot;
+            if (t->in_flight || t->fetching || t->first || now - t->used_ms < IDLE_MS) {
+                slot = &t->next;
+                continue;
+            }
+            *slot = t->next;
+            tenant_free(t);
+            a->count--;
+        }
+}
+
+static struct tenant *tenant_of(struct admission *a, const struct predict_caller *c)
+{
+    struct tenant **slot = slot_of(a, c->tenant_id);
+    if (!*slot) {
+        if (a->count >= SWEEP_ABOVE && a->count % SWEEP_ABOVE == 0) sweep(a);
+        slot = slot_of(a, c->tenant_id);
+        *slot = mem_alloc(1, sizeof **slot);
+        (*slot)->owner = a;
+        snprintf((*slot)->tenant_id, ID_MAX, "%s", c->tenant_id);
+        a->count++;
+    }
+    struct tenant *t = *slot;
+    t->rate = c->rate_per_second; /* the plan may have changed */
+    t->burst = c->burst >= 1 ? c->burst : 1;
+    t->concurrency_max = c->concurrency_max > 0 ? c->concurrency_max : ADMISSION_CONCURRENCY;
+    t->used_ms = clock_mono_ms();
+    return t;
+}
+
+/* ---- answers
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* fn may ask for more or leave again before it returns, so the count goes first. */
+static bool grant(struct tenant *t, admission_fn fn, void *arg, uint64_t token)
+{
+    t->in_flight++;
+    bool taken = fn(arg, token, 0, NULL);
+    if (!taken) t->in_flight--;
+    return taken;
+}
+
+static void deny(admission_fn fn, void *arg, uint64_t token, int64_t retry_ms)
+{
+    struct err e = {0};
+    err_set(&e, ERR_LIMIT, NULL, "the plan's rate of predictions is used up; try again in %lld ms",
+            (long long)retry_ms);
+    e.retry_after_ms = (int)retry_ms;
+    fn(arg, token, ERR_LIMIT, &e);
+}
+
+static bool pop_waiter(struct tenant *t, struct waiter *out)
+{
+    struct waiter *w = t->first;
+    if (!w) return false;
+    *out = *w;
+    t->first = w->next;
+    if (!t->first) t->last = NULL;
+    t->waiting--;
+    mem_free(w);
+    return true;
+}
+
+/* ---- leases
+ * ------------------------------------------------------------------------------------------------------- */
+
+static void fetch(struct tenant *t);
+
+static void on_lease(void *arg, int rc, const struct rate_grant *g, const struct err *e)
+{
+    struct tenant *t = arg;
+    struct waiter w;
+    int64_t now = clock_mono_ms();
+    t->fetching = false;
+    if (rc || !g) {
+        struct err failure = *e;
+        failure.code = failure.code == ERR_OVERLOAD ? ERR_OVERLOAD : ERR_UNAVAILABLE;
+        failure.retry_after_ms = 1000;
+        while (pop_waiter(t, &w)) w.fn(w.arg, w.token, failure.code, &failure);
+        return;
+    }
+    t->tokens = g->granted;
+    t->left = g->remaining;
+    t->left_ms = now;
+    t->lease_until_ms = now + ADMISSION_LEASE_MS;
+    int retry_ms = g->granted ? (int)ceil(1000 / t->rate) : g->retry_after_ms;
+    if (!g->remaining && g->granted < t->waiting) t->empty_until_ms = now + retry_ms;
+    while (t->tokens > 0 && pop_waiter(t, &w)) {
+        t->tokens--;
+        if (!grant(t, w.fn, w.arg, w.token)) t->tokens++;
+    }
+    if (t->first && g->remaining && !t->fetching) {
+        fetch(t); /* more came while the lease was on its way */
+        return;
+    }
+    while (!t->fetching && pop_waiter(t, &w)) deny(w.fn, w.arg, w.token, retry_ms > 0 ? retry_ms : 1);
+}
+
+/* As many as wait, or a twentieth of a second's worth, so that a busy tenant costs Redis little and forfeits
+ * little. */
+static void fetch(struct tenant *t)
+{
+    struct rate_request q = {.per_second = t->rate, .burst = t->burst};
+    int ahead = (int)fmin(t->rate / 20, t->burst / 4);
+    memcpy(q.tenant_id, t->tenant_id, ID_MAX);
+    q.want = t->waiting > ahead ? t->waiting : ahead;
+    if (q.want < 1) q.want = 1;
+    t->fetching = true;
+    int rc = rate_take_async(t->owner->redis, &q, on_lease, t);
+    if (rc == 0) return;
+    struct err e = {0};
+    err_set(&e, rc, NULL, "the platform cannot check the rate limit now");
+    on_lease(t, rc, NULL, &e);
+}
+
+void admission_ask(struct admission *a, const struct predict_caller *c, admission_fn fn, void *arg,
+                   uint64_t token)
+{
+    struct tenant *t = tenant_of(a, c);
+    int64_t now = t->used_ms;
+    if (t->in_flight + t->waiting >= t->concurrency_max) {
+        struct err e = {0};
+        err_set(&e, ERR_LIMIT, NULL, "%d predictions of this tenant are in flight already", t->in_flight);
+        e.retry_after_ms = 1000;
+        fn(arg, token, ERR_LIMIT, &e);
+        return;
+    }
+    if (t->rate <= 0) {
+        grant(t, fn, arg, token);
+        return;
+    }
+    if (now >= t->lease_until_ms) t->tokens = 0;
+    if (t->tokens > 0 && !t->first) {
+        t->tokens--;
+        grant(t, fn, arg, token);
+        return;
+    }
+    if (now < t->empty_until_ms && !t->fetching) {
+        deny(fn, arg, token, t->empty_until_ms - now);
+        return;
+    }
+    struct waiter *w = mem_alloc(1, sizeof *w);
+    *w = (struct waiter){.fn = fn, .arg = arg, .token = token};
+    *(t->last ? &t->last->next : &t->first) = w;
+    t->last = w;
+    t->waiting++;
+    if (!t->fetching) fetch(t);
+}
+
+void admission_leave(struct admission *a, const char *tenant_id)
+{
+    struct tenant *t = *slot_of(a, tenant_id);
+    if (t && t->in_flight > 0) t->in_flight--;
+}
+
+bool admission_left(struct admission *a, const char *tenant_id, int64_t *remaining, int64_t *full_s)
+{
+    const struct tenant *t = *slot_of(a, tenant_id);
+    int64_t now = clock_mono_ms();
+    if (!t || t->rate <= 0 || t->left_ms == 0) return false;
+    int tokens = now < t->lease_until_ms ? t->tokens : 0;
+    double left = fmin(t->burst, tokens + (double)t->left + (double)(now - t->left_ms) * t->rate / 1000);
+    *remaining = (int64_t)left;
+    *full_s = (int64_t)ceil((t->burst - left) / t->rate);
+    return true;
+}

@@ -1,0 +1,445 @@
+/* The client's half of the predict road: from a request's headers to an encoded message, and every way in
+ * which it ends. */
+#include "gateway/predict/predict_impl.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+#include <event2/event.h>
+#include "base/clock.h"
+#include "base/crypto.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/num.h"
+#include "gateway/http/envelope.h"
+#include "queue/redis_clock.h"
+
+enum {
+    BODY_LIMIT = 32 * 1024 * 1024,
+    TIMEOUT_MS = 10000,
+    TIMEOUT_MAX_MS = 60000,
+    PENDING_MAX = 4096,
+    RECORD_HEAD = 256
+};
+static const char binary_header[] = "inference-header-content-length";
+
+/* ---- errors
+ * ------------------------------------------------------------------------------------------------------- */
+
+void predict_fail(struct exchange *x, const struct err *e)
+{
+    struct buf body = {0};
+    struct json_writer w;
+    char text[96];
+    int status = http_status_of(e), retry_s = envelope_retry_after(e);
+    const char *message = e->message;
+    if (status == 500) { /* our insides stay inside */
+        log_error("predict-failed", "request=%s reason=\"%s\"", exchange_request(x)->id, e->message);
+        snprintf(text, sizeof text, "internal error; request %s", exchange_request(x)->id);
+        message = text;
+    }
+    jw_init(&w, &body);
+    jw_obj(&w);
+    jw_kstr(&w, "error", message);
+    jw_obj_end(&w);
+    if (retry_s > 0) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%d", retry_s);
+        exchange_header(x, "Retry-After", seconds);
+    }
+    if (status == 401) exchange_header(x, "WWW-Authenticate", "Bearer");
+    exchange_reply(x, status, "application/json", body.data, body.failed ? 0 : body.len);
+    buf_dispose(&body);
+}
+
+/* As draft-ietf-httpapi-ratelimit-headers words it. */
+void predict__tell_rate(struct predict_request *r)
+{
+    int64_t left, full_s;
+    char text[64];
+    if (!admission_left(r->owner->admission, r->tenant_id, &left, &full_s)) return;
+    snprintf(text, sizeof text, "\"requests\";r=%lld;t=%lld", (long long)left, (long long)full_s);
+    exchange_header(r->x, "RateLimit", text);
+}
+
+static void count_failure(struct predict *p, int code)
+{
+    p->stats.failed++;
+    if (code == ERR_LIMIT) p->stats.limited++;
+    if (code == ERR_OVERLOAD || code == ERR_UNAVAILABLE) p->stats.overloaded++;
+    if (code == ERR_TIMEOUT) p->stats.timed_out++;
+}
+
+void predict__fail(struct predict_request *r, const struct err *e)
+{
+    struct exchange *x = r->x;
+    count_failure(r->owner, e->code);
+    predict__tell_rate(r);
+    exchange_on_cancel(x, NULL, NULL);
+    predict__end(r);
+    predict_fail(x, e);
+}
+
+/* ---- the table of requests
+ * ----------------------------------------------------------------------------------------- */
+
+struct predict_request *predict__find(struct predict *p, uint64_t id)
+{
+    struct predict_request *r = p->buckets[id % PREDICT_BUCKETS];
+    while (r && r->id != id) r = r->hash_next;
+    return r;
+}
+
+static void table_add(struct predict *p, struct predict_request *r)
+{
+    r->id = p->next_id++;
+    struct predict_request **slot = &p->buckets[r->id % PREDICT_BUCKETS];
+    r->hash_next = *slot;
+    *slot = r;
+    r->prev = p->last;
+    *(p->last ? &p->last->next : &p->first) = r;
+    p->last = r;
+    p->stats.pending++;
+}
+
+static void table_remove(struct predict *p, struct predict_request *r)
+{
+    struct predict_request **slot = &p->buckets[r->id % PREDICT_BUCKETS];
+    while (*slot != r) slot = &(*slot)->hash_next;
+    *slot = r->hash_next;
+    *(r->prev ? &r->prev->next : &p->first) = r->next;
+    *(r->next ? &r->next->prev : &p->last) = r->prev;
+    p->stats.pending--;
+}
+
+void predict__end(struct predict_request *r)
+{
+    struct predict *p = r->owner;
+    predict__recall(r);
+    table_remove(p, r);
+    if (r->admitted) admission_leave(p->admission, r->tenant_id);
+    event_free(r->deadline);
+    if (r->infer.signature) infer_dispose(&r->infer); /* before the route, whose signature it reads */
+    shared_route_release(r->route);
+    buf_dispose(&r->record);
+    mem_free(r);
+}
+
+/* ---- ways to end early
+ * --------------------------------------------------------------------------------------------- */
+
+static void on_cancel(struct exchange *x, void *arg)
+{
+    struct predict_request *r = arg;
+    r->owner->stats.cancelled++;
+    predict__end(r);
+    exchange_reply(x, 499, NULL, NULL, 0); /* nobody reads it, but it finishes x */
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct predict_request *r = arg;
+    struct err e = {0};
+    if (r->state == REQUEST_PLACING) {
+        err_set(&e, ERR_UNAVAILABLE, NULL, "no worker could take the model before the request's deadline");
+        e.retry_after_ms = 1000;
+    } else
+        err_set(&e, ERR_TIMEOUT, NULL, "the request's deadline passed before it was answered");
+    predict__fail(r, &e);
+}
+
+static void set_deadline(struct predict_request *r, int64_t ms)
+{
+    struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
+    event_add(r->deadline, &tv);
+}
+
+/* ---- the body
+ * ------------------------------------------------------------------------------------------------------ */
+
+/* The JSON part's length of a body with binary tensors; SIZE_MAX when it is all JSON. */
+static int json_length(const struct predict_request *r, size_t *out, struct err *e)
+{
+    *out = SIZE_MAX;
+    const char *text =
+        r->protocol == &oip_protocol ? request_header(exchange_request(r->x), binary_header) : NULL;
+    int64_t n;
+    if (!text) return 0;
+    if (!num_parse_i64(text, 0, INT32_MAX, &n))
+        return err_set(e, ERR_INVALID, "Inference-Header-Content-Length",
+                       "the header Inference-Header-Content-Length must be a number of bytes, not \"%.32s\"",
+                       text);
+    *out = (size_t)n;
+    return 0;
+}
+
+static void fill_tensors(struct predict_request *r, struct message *m)
+{
+    const struct signature *s = r->infer.signature;
+    m->tensors = r->owner->scratch;
+    m->tensors_len = s->n_inputs;
+    for (size_t i = 0; i < s->n_inputs; i++) {
+        const struct infer_input *in = &r->infer.inputs[i];
+        struct message_tensor *t = &m->tensors[i];
+        t->dtype = (enum message_dtype)((int)in->datatype + 1);
+        t->ndim = s->inputs[i].rank;
+        memcpy(t->dims, s->inputs[i].shape, (size_t)t->ndim * sizeof *t->dims);
+        t->dims[0] = r->infer.rows;
+        t->data = in->raw ? in->raw : in->owned.data;
+        t->data_len = in->raw ? in->raw_len : in->owned.len;
+    }
+}
+
+/* One allocation instead of many that double. */
+static void reserve_record(struct buf *record, const struct message *m)
+{
+    size_t bytes = RECORD_HEAD;
+    for (size_t i = 0; i < m->tensors_len; i++) bytes += RECORD_HEAD + m->tensors[i].data_len;
+    (void)buf_reserve(record, bytes);
+}
+
+static int encode_record(struct predict_request *r, int64_t timeout_ms, struct err *e)
+{
+    struct predict *p = r->owner;
+    struct message m = {.type = MESSAGE_PREDICT};
+    m.predict.request_id = r->id;
+    memcpy(m.predict.reply_inc, p->config.inc, ID_MAX);
+    m.predict.reply_loop = (uint16_t)p->config.loop_index;
+    memcpy(m.predict.tenant_id, r->tenant_id, ID_MAX);
+    memcpy(m.predict.version_id, r->route->route.version_id, ID_MAX);
+    m.predict.deadline_us = redis_clock_us() + timeout_ms * 1000;
+    m.predict.rows = (uint32_t)r->infer.rows;
+    fill_tensors(r, &m);
+    reserve_record(&r->record, &m);
+    message_encode(&r->record, &m);
+    for (size_t i = 0; i < r->infer.signature->n_inputs; i++) buf_dispose(&r->infer.inputs[i].owned);
+    if (!r->record.failed) return 0;
+    e->retry_after_ms = 1000;
+    return err_set(e, ERR_OVERLOAD, NULL, "no memory for this request now");
+}
+
+static int take_body(struct predict_request *r, const char *body, size_t len, struct err *e)
+{
+    const struct predict_config *c = &r->owner->config;
+    size_t json_len;
+    int rc = json_length(r, &json_len, e);
+    if (rc) return rc;
+    if (!infer_init(&r->infer, r->route->route.signature))
+        return err_set(e, ERR_OVERLOAD, NULL, "no memory for this request now");
+    rc = r->protocol->decode(&r->infer, body, len, json_len, e);
+    if (rc) return rc;
+    if (r->rows_max > 0 && r->infer.rows > r->rows_max)
+        return err_set(
+            e, ERR_INVALID, r->protocol == &tfs_protocol && !r->infer.columns ? "instances" : "inputs",
+            "%lld rows in one request, where the plan allows %lld (max_request_rows); send them in "
+            "several requests",
+            (long long)r->infer.rows, (long long)r->rows_max);
+    int64_t timeout_ms = r->infer.timeout_us ? (r->infer.timeout_us + 999) / 1000 : c->timeout_ms;
+    if (timeout_ms > c->timeout_max_ms) timeout_ms = c->timeout_max_ms;
+    set_deadline(r, timeout_ms);
+    return encode_record(r, timeout_ms, e);
+}
+
+static void on_body(struct exchange *x, int rc, const struct err *body_err, char *body, size_t len, void *arg)
+{
+    (void)x;
+    struct predict_request *r = arg;
+    struct err e = {0};
+    if (rc)
+        e = *body_err;
+    else
+        rc = take_body(r, body, len, &e);
+    if (rc) {
+        predict__fail(r, &e);
+        return;
+    }
+    predict__place(r);
+}
+
+/* ---- admission and route
+ * ------------------------------------------------------------------------------------------ */
+
+static void on_route(void *arg, uint64_t id, int rc, struct shared_route *route, const struct err *e)
+{
+    struct predict_request *r = predict__find(arg, id);
+    if (!r) return;
+    if (rc) {
+        predict__fail(r, e);
+        return;
+    }
+    r->route = route;
+    route->refs++;
+    r->state = REQUEST_BODY;
+    exchange_collect(r->x, r->owner->config.body_limit_bytes, on_body, r);
+}
+
+static bool on_admission(void *arg, uint64_t id, int rc, const struct err *e)
+{
+    struct predict *p = arg;
+    struct predict_request *r = predict__find(p, id);
+    if (!r) return false;
+    if (rc) {
+        predict__fail(r, e);
+        return false;
+    }
+    r->admitted = true;
+    r->state = REQUEST_ROUTE;
+    route_cache_find(p->routes, r->tenant_id, &r->ref, on_route, p, id);
+    return true;
+}
+
+static bool is_allowed(const struct predict_caller *c, const char *model)
+{
+    if (!c->models) return true;
+    for (size_t i = 0; i < c->models_len; i++)
+        if (strcmp(c->models[i], model) == 0) return true;
+    return false;
+}
+
+static int check_start(struct predict *p, const struct predict_caller *c, const struct model_ref *ref,
+                       struct err *e)
+{
+    if (!is_allowed(c, ref->model)) return route_not_found(ref, e);
+    if ((size_t)p->stats.pending < p->config.pending_max) return 0;
+    e->retry_after_ms = 1000;
+    return err_set(e, ERR_OVERLOAD, NULL, "%lld predictions are in flight already",
+                   (long long)p->stats.pending);
+}
+
+static void start(struct predict *p, struct exchange *x, const struct predict_caller *c,
+                  const struct model_ref *ref, const struct infer_protocol *protocol)
+{
+    struct err e = {0};
+    int rc = check_start(p, c, ref, &e);
+    p->stats.requests++;
+    if (rc) {
+        count_failure(p, rc);
+        predict_fail(x, &e);
+        return;
+    }
+    struct predict_request *r = mem_alloc(1, sizeof *r);
+    r->owner = p;
+    r->x = x;
+    r->protocol = protocol;
+    memcpy(r->tenant_id, c->tenant_id, ID_MAX);
+    snprintf(r->model, sizeof r->model, "%s",
+             ref->model); /* cut short it is still longer than any name may be */
+    snprintf(r->text, sizeof r->text, "%s", ref->text ? ref->text : "");
+    r->rows_max = c->rows_max;
+    r->ref = (struct model_ref){.model = r->model, .kind = ref->kind, .text = ref->text ? r->text : NULL};
+    r->deadline = evtimer_new(loop_base(p->loop), on_deadline, r);
+    table_add(p, r);
+    set_deadline(r, p->config.timeout_ms);
+    exchange_on_cancel(x, on_cancel, r);
+    admission_ask(p->admission, c, on_admission, p, r->id);
+}
+
+void predict_infer(struct predict *p, struct exchange *x, const struct predict_caller *c,
+                   const struct model_ref *ref)
+{
+    start(p, x, c, ref, &oip_protocol);
+}
+
+void predict_tfs(struct predict *p, struct exchange *x, const struct predict_caller *c,
+                 const struct model_ref *ref)
+{
+    start(p, x, c, ref, &tfs_protocol);
+}
+
+/* ---- routes for others
+ * --------------------------------------------------------------------------------------------- */
+
+struct route_question {
+    model_route_fn fn;
+    void *arg;
+};
+
+static void on_question(void *arg, uint64_t token, int rc, struct shared_route *route, const struct err *e)
+{
+    (void)token;
+    struct route_question *q = arg;
+    q->fn(q->arg, rc, rc ? NULL : &route->route, e);
+    mem_free(q);
+}
+
+void predict_find_route(struct predict *p, const struct predict_caller *c, const struct model_ref *ref,
+                        model_route_fn fn, void *arg)
+{
+    struct err e = {0};
+    if (!is_allowed(c, ref->model)) {
+        fn(arg, route_not_found(ref, &e), NULL, &e);
+        return;
+    }
+    struct route_question *q = mem_alloc(1, sizeof *q);
+    *q = (struct route_question){fn, arg};
+    route_cache_find(p->routes, c->tenant_id, ref, on_question, q, 0);
+}
+
+void predict_route_done(struct predict *p, struct route_lookup *lookup, int rc, const struct route_answer *a,
+                        const struct err *e)
+{
+    route_cache_done(p->routes, lookup, rc, a, e);
+}
+
+bool predict_is_placed(struct predict *p, const char *version_id)
+{
+    return holders_known(p->holders, version_id);
+}
+
+/* ---- life
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void set_defaults(struct predict_config *c)
+{
+    if (!c->body_limit_bytes) c->body_limit_bytes = BODY_LIMIT;
+    if (!c->timeout_ms) c->timeout_ms = TIMEOUT_MS;
+    if (!c->timeout_max_ms) c->timeout_max_ms = TIMEOUT_MAX_MS;
+    if (!c->pending_max) c->pending_max = PENDING_MAX;
+}
+
+int predict_create(struct predict **out, struct loop *loop, const struct predict_config *config,
+                   struct err *e)
+{
+    struct predict *p = mem_alloc(1, sizeof *p);
+    p->config = *config;
+    set_defaults(&p->config);
+    p->loop = loop;
+    p->next_id = 1;
+    p->scratch = mem_alloc(MESSAGE_TENSORS_MAX, sizeof *p->scratch);
+    p->routes = route_cache_create(p, &p->config);
+    int rc = predict__road_open(p, e);
+    if (rc == 0) {
+        p->admission = admission_create(p->commands);
+        *out = p;
+        return 0;
+    }
+    predict_free(p);
+    return rc;
+}
+
+void predict_free(struct predict *p)
+{
+    if (!p) return;
+    struct err e = {0};
+    err_set(&e, ERR_UNAVAILABLE, NULL, "the gateway is stopping");
+    e.retry_after_ms = 1000;
+    p->freeing = true;
+    while (p->first) predict__fail(p->first, &e);
+    predict__road_close(p);
+    admission_free(p->admission);
+    route_cache_free(p->routes);
+    mem_free(p->scratch);
+    mem_free(p);
+}
+
+bool predict_ready(const struct predict *p)
+{
+    return redis_async_up(p->commands) && redis_async_up(p->inbox);
+}
+
+void predict_stats(const struct predict *p, struct predict_stats *out)
+{
+    *out = p->stats;
+}

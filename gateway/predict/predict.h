@@ -1,0 +1,124 @@
+/* The predict road of a gateway loop: request → tensors → a worker that holds the version → reply. Never
+ * Postgres, never blocking.
+ *
+ *   predict_infer / predict_tfs ─▶ rate lease ─▶ route cache ──miss──▶ config.resolve (routes/: a pool trip)
+ * ─▶ predict_route_done ─▶ collect body ─▶ decode against the signature ─▶ pick the less loaded of two
+ * holders ─▶ RPUSH ─▶ reply popped from the loop's inbox ─▶ encode ─▶ exchange_reply
+ *
+ * One struct predict per loop; everything runs on that loop's thread. */
+#ifndef GATEWAY_PREDICT_PREDICT_H
+#define GATEWAY_PREDICT_PREDICT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+#include "base/err.h"
+#include "base/ids.h"
+#include "base/loop.h"
+#include "gateway/http/exchange.h"
+#include "learn/spec/signature.h"
+#include "queue/changed.h"
+#include "queue/redis.h"
+
+struct predict;
+
+/* Who calls, already authenticated and holding the scope `predict`. Copied where it must outlive the call. */
+struct predict_caller {
+    char tenant_id[ID_MAX];
+    char key_id[ID_MAX];
+    const char *const *models; /* the key's model allow-list, borrowed for the call; NULL: every model */
+    size_t models_len;
+    double rate_per_second; /* the plan's predict_rps; ≤ 0: unlimited */
+    double burst;
+    int concurrency_max; /* requests of the tenant in flight on this loop; ≤ 0: the default (256) */
+    int64_t rows_max;    /* of one request, by the plan; ≤ 0: what a message may hold */
+};
+
+/* Which version of a model: as the path says it. */
+enum model_ref_kind { MODEL_REF_DEFAULT, MODEL_REF_VERSION, MODEL_REF_ALIAS };
+struct model_ref {
+    const char *model; /* as in the path; need not be valid */
+    enum model_ref_kind kind;
+    const char *text; /* version digits or alias; NULL for DEFAULT */
+};
+
+/* A resolved route. */
+struct model_route {
+    char tenant_id[ID_MAX];
+    char model[65];
+    char version_id[ID_MAX];
+    int64_t version;             /* its number */
+    uint64_t bytes;              /* of the artifact */
+    struct signature *signature; /* owned by the route */
+};
+
+/* One look-up under way; opaque to routes/. */
+struct route_lookup;
+
+struct predict_config {
+    char inc[ID_MAX]; /* the gateway's incarnation */
+    int loop_index;
+    const struct redis_address *redis; /* borrowed until predict_free */
+    size_t body_limit_bytes;           /* 0: 32 MiB */
+    int timeout_ms;                    /* deadline of a request that names none; 0: 10,000 */
+    int timeout_max_ms;                /* 0: 60,000 */
+    size_t pending_max;                /* requests in flight on this loop; 0: 4,096 */
+
+    /* Asks Postgres on a pool thread for (tenant_id, ref); the answer comes through exactly one
+     * predict_route_done on this loop, later or at once. The texts are copies owned by the look-up and live
+     * until then. */
+    void (*resolve)(void *arg, struct predict *p, struct route_lookup *lookup, const char *tenant_id,
+                    const struct model_ref *ref);
+    /* A cached key, model or tenant is to be dropped (CHANGED_ALL: everything, messages may have been
+     * missed). The road's own cache has done so already. May be NULL. */
+    void (*on_changed)(void *arg, const struct changed *c);
+    void *arg;
+};
+
+/* What resolve found. signature_json is as stored with the version; it is parsed here. */
+struct route_answer {
+    char model[65];
+    char version_id[ID_MAX];
+    int64_t version;
+    uint64_t bytes;
+    const char *signature_json; /* borrowed for the call */
+    size_t signature_len;
+};
+
+int predict_create(struct predict **out, struct loop *loop, const struct predict_config *config,
+                   struct err *e);
+/* After the loop has stopped, or on it: requests still pending are answered 503. */
+void predict_free(struct predict *p);
+bool predict_ready(const struct predict *p); /* Redis is reachable: for /readyz of this loop */
+
+/* rc 0: a is the answer; ERR_NOT_FOUND is remembered for a moment too; any other failure is passed on and not
+ * remembered. */
+void predict_route_done(struct predict *p, struct route_lookup *lookup, int rc, const struct route_answer *a,
+                        const struct err *e);
+
+/* For metadata routes: the cached or freshly resolved route of a model, with the caller's allow-list applied
+ * (outside of it: as not found). fn is called once, at once or later; r is borrowed for the call. */
+typedef void (*model_route_fn)(void *arg, int rc, const struct model_route *r, const struct err *e);
+void predict_find_route(struct predict *p, const struct predict_caller *c, const struct model_ref *ref,
+                        model_route_fn fn, void *arg);
+
+/* Whether some worker holds the version now, as far as this loop knows (…/ready). */
+bool predict_is_placed(struct predict *p, const char *version_id);
+
+/* Each takes x over and finishes it, with its protocol's answer or error. */
+void predict_infer(struct predict *p, struct exchange *x, const struct predict_caller *c,
+                   const struct model_ref *ref); /* POST /v2/…/infer */
+void predict_tfs(struct predict *p, struct exchange *x, const struct predict_caller *c,
+                 const struct model_ref *ref); /* POST /v1/…:predict */
+
+/* The errors of these protocols, {"error":"…"}, with status and Retry-After by e: for their other routes.
+ * Finishes x. */
+void predict_fail(struct exchange *x, const struct err *e);
+
+struct predict_stats {
+    int64_t requests, answered, failed, limited, overloaded, timed_out, cancelled, resent, placed_waits;
+    int64_t pending;
+};
+void predict_stats(const struct predict *p, struct predict_stats *out); /* the loop's thread */
+
+#endif

@@ -1,0 +1,72 @@
+/* What the halves of the predict road share: predict.c (from the client to the wire), road.c (over the wire
+ * and back). */
+#ifndef GATEWAY_PREDICT_PREDICT_IMPL_H
+#define GATEWAY_PREDICT_PREDICT_IMPL_H
+
+#include "gateway/predict/admission.h"
+#include "gateway/predict/holders.h"
+#include "gateway/predict/infer.h"
+#include "gateway/predict/predict.h"
+#include "gateway/predict/route_cache.h"
+#include "queue/inbox.h"
+#include "queue/redis_async.h"
+
+struct event;
+
+enum { PREDICT_BUCKETS = 1024, PREDICT_REF_MAX = 80, PREDICT_ATTEMPTS_MAX = 6 };
+
+/*  ADMISSION ─▶ ROUTE ─▶ BODY ─▶ PLACING ◀─▶ SENT ─▶ answered and freed. From any state: the client leaves,
+ * the deadline passes, or it fails. */
+enum request_state { REQUEST_ADMISSION, REQUEST_ROUTE, REQUEST_BODY, REQUEST_PLACING, REQUEST_SENT };
+
+struct predict_request {
+    uint64_t id;
+    struct predict_request *hash_next, *prev, *next; /* all requests, oldest first */
+    struct predict *owner;
+    struct exchange *x; /* ours until it is finished */
+    const struct infer_protocol *protocol;
+    enum request_state state;
+    bool admitted;
+    char tenant_id[ID_MAX];
+    char model[PREDICT_REF_MAX], text[PREDICT_REF_MAX];
+    struct model_ref ref;
+    struct shared_route *route; /* a reference; NULL before it is known */
+    struct infer infer;         /* from BODY's end on */
+    struct buf record;          /* owned: the encoded PREDICT, kept for sending it again */
+    int64_t rows_max;           /* ≤ 0: no limit of the plan */
+    struct event *deadline;     /* owned */
+    struct worker *worker;      /* SENT: who has it */
+    int attempts;
+};
+
+struct predict {
+    struct predict_config config;
+    struct loop *loop;
+    struct redis_async *commands, *inbox, *events; /* owned, as all below */
+    struct route_cache *routes;
+    struct admission *admission;
+    struct holders *holders;
+    struct predict_request *buckets[PREDICT_BUCKETS];
+    struct predict_request *first, *last;
+    uint64_t next_id;
+    char inbox_key[INBOX_KEY_MAX];
+    bool popping, inbox_was_up, freeing;
+    struct event *retry;            /* what could not be sent or popped is tried again */
+    struct message_tensor *scratch; /* MESSAGE_TENSORS_MAX */
+    struct predict_stats stats;
+};
+
+/* ---- predict.c */
+struct predict_request *predict__find(struct predict *p, uint64_t id);
+void predict__fail(struct predict_request *r, const struct err *e); /* answers and frees r */
+void predict__end(struct predict_request *r);                       /* frees r, whose exchange is finished */
+void predict__tell_rate(struct predict_request *r); /* puts what is left of the rate into the reply's head */
+
+/* ---- road.c */
+int predict__road_open(struct predict *p, struct err *e);
+void predict__road_close(struct predict *p);
+void predict__place(struct predict_request *r); /* r holds its record: to a worker, now or later */
+void predict__recall(
+    struct predict_request *r); /* takes r off the road: no worker has it, no holder is wanted for it */
+
+#endif

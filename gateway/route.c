@@ -1,0 +1,128 @@
+/* Matching a request's segments against patterns: the most specific pattern is the path, its rows are the
+ * methods. */
+#include "gateway/route.h"
+
+#include <stdio.h>
+#include <string.h>
+#include "base/arena.h"
+#include "store/key.h"
+
+/* How well one segment fits one pattern segment; summed up as base-4 digits, so that earlier segments weigh
+ * more. */
+enum fit { FIT_NONE = 0, FIT_PARAM = 1, FIT_SUFFIX = 2, FIT_TEXT = 3 };
+
+/* The pattern segment [p, end) against the decoded segment s. */
+static enum fit segment_fit(const char *p, const char *end, const char *s)
+{
+    size_t len = (size_t)(end - p), s_len = strlen(s);
+    if (len == 0 || p[0] != '{') return len == s_len && memcmp(p, s, len) == 0 ? FIT_TEXT : FIT_NONE;
+    const char *close = memchr(p, '}', len);
+    size_t suffix_len = (size_t)(end - close - 1);
+    if (suffix_len == 0) return s_len > 0 ? FIT_PARAM : FIT_NONE;
+    if (s_len <= suffix_len || memcmp(s + s_len - suffix_len, close + 1, suffix_len) != 0) return FIT_NONE;
+    return FIT_SUFFIX;
+}
+
+/* 0 when the pattern does not fit; else larger is more specific. */
+static uint64_t pattern_fit(const char *pattern, const struct request *r)
+{
+    uint64_t score = 1;
+    size_t i = 0;
+    for (const char *p = pattern; *p == '/' && p[1] != '\0'; i++) {
+        const char *start = p + 1, *end = strchrnul(start, '/');
+        if (i == r->segments_len) return 0;
+        enum fit fit = segment_fit(start, end, r->segments[i]);
+        if (fit == FIT_NONE) return 0;
+        score = score * 4 + (uint64_t)fit;
+        p = end;
+    }
+    return i == r->segments_len ? score : 0;
+}
+
+static bool method_served(enum http_method row, enum http_method asked)
+{
+    return row == asked || (asked == HTTP_HEAD && row == HTTP_GET);
+}
+
+static void allow_add(char allow[ROUTE_ALLOW_MAX], enum http_method method)
+{
+    size_t len = strlen(allow);
+    snprintf(allow + len, ROUTE_ALLOW_MAX - len, "%s%s%s", len ? ", " : "", http_method_name(method),
+             method == HTTP_GET ? ", HEAD" : "");
+}
+
+static void params_take(struct route_match *m, const struct request *r, struct arena *a)
+{
+    size_t i = 0;
+    m->params_len = 0;
+    for (const char *p = m->route->pattern; *p == '/' && p[1] != '\0'; i++) {
+        const char *start = p + 1, *end = strchrnul(start, '/');
+        p = end;
+        if (*start != '{') continue;
+        const char *close = memchr(start, '}', (size_t)(end - start));
+        size_t suffix_len = (size_t)(end - close - 1);
+        const char *s = r->segments[i];
+        m->params[m->params_len++] = suffix_len ? arena_strndup(a, s, strlen(s) - suffix_len) : s;
+    }
+}
+
+enum route_result route_find(struct route_match *m, char allow[ROUTE_ALLOW_MAX], const struct route *table,
+                             size_t n, enum route_face face, const struct request *r, struct arena *a)
+{
+    uint64_t best = 0;
+    const struct route *found = NULL;
+    allow[0] = '\0';
+    for (size_t i = 0; i < n; i++) {
+        if (table[i].face != face) continue;
+        uint64_t score = pattern_fit(table[i].pattern, r);
+        if (score == 0 || score < best) continue;
+        if (score > best) {
+            best = score;
+            found = NULL;
+            allow[0] = '\0';
+        }
+        allow_add(allow, table[i].method);
+        if (method_served(table[i].method, r->method)) found = &table[i];
+    }
+    if (best == 0) return ROUTE_NO_PATH;
+    if (found == NULL) return ROUTE_NO_METHOD;
+    *m = (struct route_match){.route = found};
+    params_take(m, r, a);
+    return ROUTE_FOUND;
+}
+
+static bool list_has(const char *list, const char *name)
+{
+    size_t len = strlen(name);
+    for (const char *p = list; *p != '\0';) {
+        const char *end = strchrnul(p, ',');
+        if ((size_t)(end - p) == len && memcmp(p, name, len) == 0) return true;
+        p = *end ? end + 1 : end;
+    }
+    return false;
+}
+
+const char *route_unknown_query(const struct route *route, const struct request *r, bool *twice)
+{
+    *twice = false;
+    for (size_t i = 0; i < r->query_len; i++) {
+        if (!list_has(route->query, r->query[i].name)) return r->query[i].name;
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(r->query[k].name, r->query[i].name) != 0) continue;
+            *twice = true;
+            return r->query[i].name;
+        }
+    }
+    return NULL;
+}
+
+const char *route_scopes_text(uint32_t scopes, char *out, size_t cap)
+{
+    size_t len = 0;
+    out[0] = '\0';
+    for (int i = 0; i < SCOPE_COUNT && len < cap; i++) {
+        if ((scopes & (1u << i)) == 0) continue;
+        len += (size_t)snprintf(out + len, cap - len, "%s%s", len ? " or " : "", key_scope_name(i));
+    }
+    return out;
+}
