@@ -1,0 +1,61 @@
+/* The predict engine of a worker: reads the worker's inbox, batches requests per model version, computes on
+ * its own threads, and returns replies in batches.
+ *
+ *   inbox thread: LMPOP ─▶ PREDICT ─▶ batcher (a queue per version) ─▶ predict threads ─▶ reply thread: MULTI
+ * RPUSH…, HSET usage EXEC │                 MODEL_LOAD, MODEL_UNLOAD ─▶ loader thread: fetch, load, warm,
+ * announce └── every other message ─▶ config.on_message
+ *
+ * create, start, drain and free are called from one thread; the rest from any. */
+#ifndef WORKER_ENGINE_H
+#define WORKER_ENGINE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/ids.h"
+#include "queue/heartbeat.h"
+#include "queue/message.h"
+#include "queue/redis.h"
+
+struct engine_config {
+    char inc[ID_MAX];                  /* the worker's incarnation */
+    const struct redis_address *redis; /* borrowed until engine_free */
+    int predict_threads;               /* ≥ 1 */
+    int64_t model_bytes_max;           /* resident models together */
+    int batch_rows_max;                /* 0: 256 */
+    size_t waiting_max;       /* requests waiting or running, all tenants; 0: 4,096. Beyond: ERR_OVERLOAD */
+    size_t waiting_bytes_max; /* their bytes; 0: 256 MiB */
+
+    /* Loader thread; may block. Appends the version's artifact, decrypted and checked, to out. ERR_NOT_FOUND
+     * when there is no such version of that tenant. */
+    int (*fetch)(void *arg, const char *tenant_id, const char *version_id, struct buf *out, struct err *e);
+    /* Inbox thread; must not block. JOB_RUN and JOB_CANCEL. m is borrowed for the call. */
+    void (*on_message)(void *arg, const struct message *m);
+    void *arg;
+};
+
+struct engine;
+
+int engine_create(struct engine **out, const struct engine_config *config, struct err *e);
+int engine_start(struct engine *g, struct err *e); /* starts the threads; Redis may still be away */
+
+/* Un-announces every model, keeps answering what arrives, returns when nothing waits or after deadline_ms: 0
+ * or ERR_TIMEOUT. */
+int engine_drain(struct engine *g, int deadline_ms);
+void engine_free(struct engine *g); /* joins; what still waits is dropped (the gateways ask another worker) */
+
+/* Fills what the heartbeat tells of the engine: model_bytes_max, model_bytes_free, predict_waiting. */
+void engine_describe(struct engine *g, struct heartbeat *h);
+
+/* After heartbeat_publish said was_gone: announces every resident model again and re-publishes all usage
+ * totals. Does not block: the engine's threads do it. */
+void engine_republish(struct engine *g);
+
+struct engine_stats {
+    int64_t requests, rows, batches, expired, refused, failed, replies_lost, loads, load_failures, evictions;
+    int64_t models, model_bytes;
+};
+void engine_stats(struct engine *g, struct engine_stats *out);
+
+#endif

@@ -1,0 +1,21 @@
+/* Computing one batch: requests of one version, staged on a thread's session, answered each for itself.
+ * Inside worker/ only. */
+#ifndef WORKER_ENGINE_BATCH_H
+#define WORKER_ENGINE_BATCH_H
+
+#include "learn/model.h"
+#include "worker/batcher.h"
+#include "worker/reply.h"
+
+struct batch_counts {
+    int64_t requests, rows, runs, failed;
+};
+
+/* Computes batch (borrowed) on s and returns a reply per request, in any order; NULL only when memory is out
+ * for all of them. A request that the model refuses gets its own error; the others are computed all the same.
+ * A request larger than the session is computed in pieces. Adds to *counts. */
+struct reply *engine__batch_run(struct model_session *s, const struct signature *sig,
+                                const struct work *batch, const char *worker_inc,
+                                struct batch_counts *counts);
+
+#endif

@@ -1,0 +1,276 @@
+/* The talk of a run: start line in, progress out, cancel in, last word out. */
+#include "worker/runner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/mem.h"
+
+/* Progress that the supervisor is too slow to read is dropped beyond OUT_MAX; a last word waits so long for
+ * it. */
+enum { OUT_MAX = 64 * 1024, LAST_WORD_MS = 30000, ASK_EVERY_US = 5000 };
+
+struct talk {
+    int fd;
+    struct buf in;  /* read, not yet taken as a line */
+    struct buf out; /* lines not yet written */
+    bool cancelled;
+    int64_t asked_us;
+};
+
+/* ---- lines ---- */
+
+/* Nobody is there to hear how it ended. */
+static _Noreturn void orphaned(void)
+{
+    _exit(1);
+}
+
+static void flush(struct talk *t)
+{
+    while (t->out.len > 0) {
+        ssize_t n = write(t->fd, t->out.data, t->out.len);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && (errno == EAGAIN)) return;
+        if (n < 0) orphaned();
+        buf_consume(&t->out, (size_t)n);
+    }
+}
+
+static void flush_all(struct talk *t)
+{
+    int64_t until_ms = clock_mono_ms() + LAST_WORD_MS;
+    for (flush(t); t->out.len > 0; flush(t)) {
+        int64_t left_ms = until_ms - clock_mono_ms();
+        if (left_ms <= 0) orphaned();
+        struct pollfd p = {.fd = t->fd, .events = POLLOUT};
+        if (poll(&p, 1, (int)left_ms) < 0 && errno != EINTR) orphaned();
+    }
+}
+
+/* Reads what is there; false when nothing is. */
+static bool fill(struct talk *t)
+{
+    char chunk[16384];
+    ssize_t n = read(t->fd, chunk, sizeof chunk);
+    if (n == 0) orphaned();
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return false;
+    if (n < 0) orphaned();
+    buf_append(&t->in, chunk, (size_t)n);
+    return true;
+}
+
+/* The first whole line's length with its newline, or 0. */
+static size_t line_len(const struct talk *t)
+{
+    const char *end = t->in.len ? memchr(t->in.data, '\n', t->in.len) : NULL;
+    return end ? (size_t)(end - t->in.data) + 1 : 0;
+}
+
+static int read_start(struct talk *t, cJSON **out, struct err *e)
+{
+    while (line_len(t) == 0) {
+        struct pollfd p = {.fd = t->fd, .events = POLLIN};
+        if (poll(&p, 1, -1) < 0 && errno != EINTR)
+            return err_errno(e, ERR_IO, "wait for the start of the run");
+        fill(t);
+        if (t->in.failed) return err_set(e, ERR_TOO_LARGE, NULL, "the run's description is too long");
+    }
+    size_t len = line_len(t);
+    int rc = json_parse(out, t->in.data, len - 1, RUNNER_MAX_TOKENS, e);
+    buf_consume(&t->in, len);
+    return rc;
+}
+
+/* ---- callbacks of the run ---- */
+
+static bool on_ask(void *ctx)
+{
+    struct talk *t = ctx;
+    int64_t now_us = clock_mono_us();
+    if (t->cancelled || now_us - t->asked_us < ASK_EVERY_US) return t->cancelled;
+    t->asked_us = now_us;
+    flush(t);
+    while (fill(t)) continue;
+    /* After the start there is one message that a supervisor sends. */
+    if (line_len(t) > 0) t->cancelled = true;
+    return t->cancelled;
+}
+
+static void send_line(struct talk *t, struct buf *line)
+{
+    buf_char(line, '\n');
+    if (!line->failed && t->out.len + line->len <= OUT_MAX) buf_append(&t->out, line->data, line->len);
+    buf_dispose(line);
+    flush(t);
+}
+
+static void on_progress(void *ctx, const struct train_progress *p)
+{
+    struct buf line = {0};
+    struct json_writer w;
+    jw_init(&w, &line);
+    jw_obj(&w);
+    jw_kstr(&w, "type", "progress");
+    jw_kstr(&w, "phase", p->phase);
+    jw_kint(&w, "epoch", p->epoch);
+    jw_kint(&w, "epochs", p->epochs);
+    jw_kint(&w, "step", p->step);
+    jw_kint(&w, "steps", p->steps);
+    jw_kbool(&w, "epoch_end", p->epoch_end);
+    jw_name(&w, "metrics");
+    jw_raw(&w, p->metrics_json ? p->metrics_json : "{}", p->metrics_json ? strlen(p->metrics_json) : 2);
+    jw_knum(&w, "eta_seconds", p->eta_seconds);
+    jw_obj_end(&w);
+    send_line(ctx, &line);
+}
+
+static void on_message(void *ctx, const char *level, const char *text)
+{
+    struct buf line = {0};
+    struct json_writer w;
+    jw_init(&w, &line);
+    jw_obj(&w);
+    jw_kstr(&w, "type", "message");
+    jw_kstr(&w, "level", level);
+    jw_kstr(&w, "message", text);
+    jw_obj_end(&w);
+    send_line(ctx, &line);
+}
+
+/* ---- the start line ---- */
+
+static int take_input(struct train_input *in, const cJSON *node, size_t index, struct err *e)
+{
+    char path[JSON_PATH_MAX];
+    json_path_index(path, "inputs", index);
+    struct json_obj o;
+    const char *dataset = NULL;
+    int64_t fd = 0, bytes = 0;
+    int rc = json_obj_open(&o, node, path, e);
+    if (rc == 0) rc = json_take_str(&o, "dataset", 1, 16, &dataset, e);
+    if (rc == 0) rc = json_take_str(&o, "role", 1, 16, &in->role, e);
+    if (rc == 0) rc = json_take_int(&o, "fd", RUNNER_FIRST_INPUT_FD, RUNNER_KEEP_FDS - 1, &fd, e);
+    if (rc == 0) rc = json_take_int(&o, "bytes", 0, INT64_C(1) << 53, &bytes, e);
+    if (rc == 0) rc = json_obj_close(&o, e);
+    in->test = dataset && strcmp(dataset, "test") == 0;
+    in->fd = (int)fd;
+    in->bytes = (uint64_t)bytes;
+    return rc;
+}
+
+static int take_inputs(struct train_request *r, const cJSON *list, struct err *e)
+{
+    int rc = 0;
+    for (const cJSON *n = list->child; n && rc == 0; n = n->next) {
+        rc = take_input(&r->inputs[r->n_inputs], n, r->n_inputs, e);
+        r->n_inputs++;
+    }
+    return rc;
+}
+
+static int take_limits(struct train_request *r, const cJSON *node, struct err *e)
+{
+    struct json_obj o;
+    int64_t memory_bytes = 0, threads = 1;
+    int rc = json_obj_open(&o, node, "limits", e);
+    if (rc == 0) rc = json_take_int(&o, "memory_bytes", 0, INT64_C(1) << 53, &memory_bytes, e);
+    if (rc == 0) rc = json_take_num(&o, "seconds", 0, 1e12, &r->seconds, e);
+    if (rc == 0) rc = json_take_int(&o, "threads", 1, 1024, &threads, e);
+    if (rc == 0) rc = json_obj_close(&o, e);
+    r->memory_bytes = (size_t)memory_bytes;
+    r->threads = (int)threads;
+    return rc;
+}
+
+static int take_start(struct train_request *r, const cJSON *root, struct err *e)
+{
+    struct json_obj o;
+    const char *type;
+    const cJSON *inputs = NULL, *limits = NULL;
+    int rc = json_obj_open(&o, root, "", e);
+    if (rc == 0) rc = json_take_str(&o, "type", 5, 5, &type, e);
+    if (rc == 0) rc = json_take_object(&o, "spec", &r->spec, e);
+    if (rc == 0) rc = json_take_object(&o, "schema", &r->schema, e);
+    if (rc == 0) rc = json_opt_object(&o, "test_schema", &r->test_schema, e);
+    if (rc == 0) rc = json_opt_object(&o, "lineage", &r->lineage, e);
+    if (rc == 0) rc = json_take_array(&o, "inputs", 1, TRAIN_MAX_INPUTS, &inputs, e);
+    if (rc == 0) rc = json_take_object(&o, "limits", &limits, e);
+    if (rc == 0) rc = json_obj_close(&o, e);
+    if (rc == 0) rc = take_inputs(r, inputs, e);
+    if (rc == 0) rc = take_limits(r, limits, e);
+    return rc;
+}
+
+/* ---- the last word ---- */
+
+static void say_done(struct talk *t, const struct train_result *r)
+{
+    struct buf line = {0};
+    struct json_writer w;
+    jw_init(&w, &line);
+    jw_obj(&w);
+    jw_kstr(&w, "type", "done");
+    jw_name(&w, "metrics");
+    jw_raw(&w, r->metrics.data, r->metrics.len);
+    jw_kint(&w, "artifact_bytes", (int64_t)r->artifact_bytes);
+    jw_name(&w, "signature");
+    jw_raw(&w, r->signature.data, r->signature.len);
+    jw_kint(&w, "memory_bytes", (int64_t)r->memory_bytes);
+    jw_obj_end(&w);
+    buf_char(&line, '\n');
+    if (line.failed) orphaned(); /* no memory for a few bytes: a crash */
+    buf_append(&t->out, line.data, line.len);
+    buf_dispose(&line);
+    flush_all(t);
+}
+
+static void say_failed(struct talk *t, const struct err *why)
+{
+    struct buf line = {0};
+    struct json_writer w;
+    jw_init(&w, &line);
+    jw_obj(&w);
+    jw_kstr(&w, "type", "failed");
+    jw_kstr(&w, "code", err_name(why->code));
+    jw_kstr(&w, "field", why->field);
+    jw_kstr(&w, "message", why->message);
+    jw_obj_end(&w);
+    buf_char(&line, '\n');
+    if (line.failed) orphaned();
+    buf_append(&t->out, line.data, line.len);
+    buf_dispose(&line);
+    flush_all(t);
+}
+
+int runner_run(int control_fd, int artifact_fd)
+{
+    struct talk t = {.fd = control_fd, .in = {.limit = RUNNER_START_MAX_BYTES}};
+    struct train_callbacks callbacks = {
+        .ctx = &t, .progress = on_progress, .message = on_message, .cancelled = on_ask};
+    struct train_request request = {.artifact_fd = artifact_fd};
+    struct train_result result = {0};
+    struct err e = {0};
+    cJSON *start = NULL;
+    int flags = fcntl(control_fd, F_GETFL);
+    if (flags < 0 || fcntl(control_fd, F_SETFL, flags | O_NONBLOCK) != 0) return 1;
+    int rc = read_start(&t, &start, &e);
+    if (rc == 0) rc = take_start(&request, start, &e);
+    if (rc != 0) err_prefix(&e, "the start of the run");
+    if (rc == 0) rc = train_run(&result, &request, &callbacks, &e);
+    if (rc == 0) {
+        say_done(&t, &result);
+        train_result_dispose(&result);
+    } else {
+        e.code = rc;
+        say_failed(&t, &e);
+    }
+    cJSON_Delete(start);
+    buf_dispose(&t.in);
+    buf_dispose(&t.out);
+    return 0;
+}

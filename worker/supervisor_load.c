@@ -1,0 +1,54 @@
+/* Reads the job's row, checks that it is ours, and finds the blobs that it needs, in one transaction. */
+#include "worker/supervisor_state.h"
+
+#include <string.h>
+
+struct load {
+    struct order *out;
+    struct slot *slot;
+    const struct run *run;
+};
+
+static int find_parts(struct db *db, struct order *o, const struct dataset *d, bool test, struct err *e)
+{
+    for (int i = 0; i < d->n_parts; i++) {
+        if (o->n_parts == TRAIN_MAX_INPUTS) {
+            return err_set(e, ERR_INTERNAL, "dataset", "the job's datasets have more than %d parts",
+                           TRAIN_MAX_INPUTS);
+        }
+        struct part *p = &o->parts[o->n_parts++];
+        p->test = test;
+        p->dataset_part = d->parts[i];
+        int rc = blob_find(db, d->parts[i].sha256, &p->blob, e);
+        if (rc != 0) return rc;
+    }
+    return 0;
+}
+
+static int load(struct db *db, void *arg, struct err *e)
+{
+    struct load *l = arg;
+    struct order *o = l->out;
+    struct arena *a = &l->slot->arena;
+    bool cancel = false;
+    memset(o, 0, sizeof *o);
+    arena_reset(a);
+    /* The renewal is the check of the fence, under the row's lock. */
+    int rc = job_renew(db, l->run->job_id, l->run->fence, l->slot->s->config.lease_ms, &cancel, e);
+    if (rc == 0) rc = job_find(db, l->run->job_id, a, &o->job, e);
+    if (rc == 0) rc = dataset_find(db, o->job.dataset_id, a, &o->train, e);
+    if (rc == 0) rc = find_parts(db, o, &o->train, false, e);
+    if (rc == 0 && o->job.test_dataset_id[0]) {
+        rc = dataset_find(db, o->job.test_dataset_id, a, &o->test, e);
+        if (rc == 0) rc = find_parts(db, o, &o->test, true, e);
+    }
+    if (rc == 0) rc = blob_key_load(db, l->slot->s->config.blobs, &o->key, e);
+    if (rc == 0) o->job.cancel_requested = cancel;
+    return rc;
+}
+
+int order_load(struct order *out, struct slot *slot, const struct run *run, struct err *e)
+{
+    struct load l = {.out = out, .slot = slot, .run = run};
+    return db_run(slot->db, run->tenant_id, load, &l, e);
+}

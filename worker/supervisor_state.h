@@ -1,0 +1,104 @@
+/* What the supervisor's files share. Shared inside worker/ only. */
+#ifndef WORKER_SUPERVISOR_STATE_H
+#define WORKER_SUPERVISOR_STATE_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include "base/arena.h"
+#include "learn/train.h"
+#include "store/dataset.h"
+#include "store/db.h"
+#include "store/job.h"
+#include "worker/lease.h"
+#include "worker/supervisor.h"
+#include "worker/supervisor_cgroup.h"
+
+/* What is wanted of a run, in order of urgency: a later one replaces an earlier one. */
+enum run_wish { RUN_ON, RUN_CANCEL, RUN_YIELD, RUN_LOST };
+
+enum run_state { RUN_FREE, RUN_ACCEPTED, RUN_TAKEN };
+
+/* One accepted job. The slot thread that took it owns it; `state`, `wish`, `memory_bytes` and
+ * `pidfd` are under the supervisor's lock. */
+struct run {
+    enum run_state state;
+    enum run_wish wish;
+    char job_id[ID_MAX], tenant_id[ID_MAX];
+    int64_t fence;
+    int64_t memory_bytes; /* that the job may use; 0 until its row has been read */
+    int wake_fd;          /* eventfd, readable when the wish changed; opened when accepted */
+    int pidfd;            /* of the child, so that a lost lease kills it from any thread; −1: none */
+};
+
+struct supervisor {
+    struct supervisor_config config;
+    char *empty_dir; /* owned: where runners stand */
+    struct cgroup_base cgroups;
+    struct lease_keeper *leases;
+    pthread_mutex_t lock;   /* of runs, draining, stopping */
+    pthread_cond_t changed; /* something was accepted, became free, or must stop */
+    struct run runs[HEARTBEAT_JOBS_MAX];
+    bool draining, stopping;
+    pthread_t threads[HEARTBEAT_JOBS_MAX];
+    int n_threads;
+    pthread_mutex_t redis_lock; /* of redis */
+    struct redis *redis;
+};
+
+/* A slot thread's own things. */
+struct slot {
+    struct supervisor *s;
+    struct db *db;
+    struct arena arena; /* of one job */
+};
+
+/* ---- supervisor_load.c: what a run needs from Postgres */
+struct part {
+    bool test;
+    struct dataset_part dataset_part;
+    struct blob blob;
+};
+
+struct order {
+    struct job job;             /* texts in the slot's arena */
+    struct dataset train, test; /* test.id is "" when there is none */
+    int n_parts;
+    struct part parts[TRAIN_MAX_INPUTS];
+    struct blob_key key; /* to be wiped */
+};
+/* ERR_STALE when the job is not ours under that fence. */
+int order_load(struct order *out, struct slot *slot, const struct run *run, struct err *e);
+
+/* ---- how a run ended */
+enum outcome_type {
+    OUTCOME_DONE,
+    OUTCOME_FAILED,
+    OUTCOME_CANCELLED,
+    OUTCOME_CRASHED,
+    OUTCOME_YIELDED,
+    OUTCOME_LOST
+};
+
+struct outcome {
+    enum outcome_type type;
+    char *metrics, *signature; /* DONE; owned JSON texts */
+    int64_t artifact_bytes, memory_bytes;
+    struct err why; /* FAILED: code, field and message for the tenant. CRASHED: the message is the reason */
+};
+
+/* supervisor_talk.c: runs the child to its end. artifact_fd is the memfd that it wrote, the caller's to
+ * close; −1 when there is none. Always fills the outcome. */
+void run_child(struct outcome *out, int *artifact_fd, struct slot *slot, struct run *run,
+               const struct order *order);
+
+/* supervisor_finish.c: writes the outcome down, trying again until it cannot count any more. */
+void finish_outcome(struct slot *slot, const struct run *run, const struct order *order,
+                    const struct outcome *outcome, int artifact_fd);
+
+/* supervisor.c */
+enum run_wish run_wish_of(struct supervisor *s, const struct run *run);
+void run_set_pidfd(struct supervisor *s, struct run *run, int pidfd);
+void supervisor__tell_ended(struct supervisor *s, const struct run *run);
+void supervisor__tell_model(struct supervisor *s, const char *tenant_id, const char *model);
+
+#endif
