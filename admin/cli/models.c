@@ -1,0 +1,177 @@
+/* tenor model … and tenor predict: the registry and a prediction from the shell. */
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "admin/cli/client.h"
+#include "admin/cli/command.h"
+#include "admin/cli/output.h"
+#include "base/buf.h"
+#include "base/fs.h"
+#include "base/num.h"
+
+enum { BODY_MAX = 16 << 20 };
+
+static int64_t opt_version;
+static const char *opt_alias;
+
+static int get(const char *path, void (*print)(const cJSON *), struct err *e)
+{
+    struct client *c;
+    cJSON *answer = NULL;
+    int rc = client_open(&c, e);
+    if (rc) return rc;
+    rc = client_call(c, "GET", path, NULL, &answer, e);
+    if (rc == 0 && command_shared.json)
+        output_json(answer);
+    else if (rc == 0)
+        print(answer);
+    cJSON_Delete(answer);
+    client_close(c);
+    return rc;
+}
+
+static void print_models(const cJSON *list)
+{
+    const char *const headers[] = {"MODEL", "NEWEST", "LIVE", "CREATED"};
+    struct table *t = table_create(headers, 4);
+    const cJSON *m;
+    cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(list, "data"))
+    {
+        char newest[OUTPUT_TEXT_MAX], live[OUTPUT_TEXT_MAX] = "", when[OUTPUT_TEXT_MAX];
+        snprintf(newest, sizeof newest, "%.0f", output_number(m, "latest_version", 0));
+        double v = output_number(cJSON_GetObjectItemCaseSensitive(m, "aliases"), "live", 0);
+        if (v > 0) snprintf(live, sizeof live, "%.0f", v);
+        output_when(when, output_number(m, "created_at", 0));
+        const char *const cells[] = {output_text(m, "name"), newest, live, when};
+        table_row(t, cells);
+    }
+    table_print(t);
+}
+
+static void print_versions(const cJSON *list)
+{
+    const char *const headers[] = {"VERSION", "STATUS", "SIZE", "TEST ACCURACY", "JOB", "CREATED"};
+    struct table *t = table_create(headers, 6);
+    const cJSON *v;
+    cJSON_ArrayForEach(v, cJSON_GetObjectItemCaseSensitive(list, "data"))
+    {
+        char number[OUTPUT_TEXT_MAX], size[OUTPUT_TEXT_MAX], when[OUTPUT_TEXT_MAX],
+            accuracy[OUTPUT_TEXT_MAX] = "";
+        snprintf(number, sizeof number, "%.0f", output_number(v, "version", 0));
+        output_bytes(size, output_number(v, "bytes", 0));
+        output_when(when, output_number(v, "created_at", 0));
+        const cJSON *test =
+            cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(v, "metrics"), "test");
+        double a = output_number(test, "accuracy", -1);
+        if (a >= 0) snprintf(accuracy, sizeof accuracy, "%.4f", a);
+        const char *const cells[] = {number,   output_text(v, "status"), size,
+                                     accuracy, output_text(v, "job"),    when};
+        table_row(t, cells);
+    }
+    table_print(t);
+}
+
+static int run_list(const struct command_args *args, struct err *e)
+{
+    (void)args;
+    return get("/v1/models?limit=100", print_models, e);
+}
+
+static int run_versions(const struct command_args *args, struct err *e)
+{
+    struct buf path = {0};
+    buf_printf(&path, "/v1/models/%s/versions?limit=100", args->words[0]);
+    int rc = get(path.data, print_versions, e);
+    buf_dispose(&path);
+    return rc;
+}
+
+static int run_alias(const struct command_args *args, struct err *e)
+{
+    int64_t version;
+    if (!num_parse_i64(args->words[2], 1, INT64_MAX, &version))
+        return err_set(e, ERR_INVALID, "version", "'%s' is not a version number", args->words[2]);
+    struct client *c;
+    int rc = client_open(&c, e);
+    if (rc) return rc;
+    struct buf path = {0}, body = {0};
+    buf_printf(&path, "/v1/models/%s/aliases/%s", args->words[0], args->words[1]);
+    buf_printf(&body, "{\"version\":%lld}", (long long)version);
+    rc = client_call(c, "PUT", path.data, body.data, NULL, e);
+    if (rc == 0) printf("%s of %s is version %lld now\n", args->words[1], args->words[0], (long long)version);
+    buf_dispose(&path);
+    buf_dispose(&body);
+    client_close(c);
+    return rc;
+}
+
+/* The body of a predict: a file, standard input ("-"), or numbers given as arguments, which make one row. */
+static int read_instances(const struct command_args *args, struct buf *body, struct err *e)
+{
+    const char *first = args->words[1];
+    if (args->len == 2 && strcmp(first, "-") == 0) return fs_read_fd(body, 0, BODY_MAX, e);
+    if (args->len == 2 && (first[0] == '{' || first[0] == '[')) {
+        buf_printf(body, first[0] == '{' ? "%s" : "{\"instances\":%s}", first);
+        return 0;
+    }
+    if (args->len == 2 && first[0] == '@') return fs_read_all(body, first + 1, BODY_MAX, e);
+    buf_str(body, "{\"instances\":[[");
+    for (size_t i = 1; i < args->len; i++) {
+        const char *word = args->words[i];
+        double ignored;
+        if (num_scan(word, word + strlen(word), &ignored) != strlen(word))
+            return err_set(e, ERR_INVALID, "row",
+                           "'%s' is not a number; rows with text go in as JSON: '[{\"column\":\"value\"}]'",
+                           word);
+        buf_printf(body, "%s%s", i > 1 ? "," : "", word);
+    }
+    buf_str(body, "]]}");
+    return 0;
+}
+
+static int run_predict(const struct command_args *args, struct err *e)
+{
+    struct buf body = {0}, path = {0};
+    struct client *c = NULL;
+    cJSON *answer = NULL;
+    int rc = read_instances(args, &body, e);
+    if (rc == 0) rc = client_open(&c, e);
+    if (rc) goto out;
+    buf_printf(&path, "/v1/models/%s", args->words[0]);
+    if (opt_version)
+        buf_printf(&path, "/versions/%lld", (long long)opt_version);
+    else if (opt_alias)
+        buf_printf(&path, "/labels/%s", opt_alias);
+    buf_str(&path, ":predict");
+    if ((rc = client_call(c, "POST", path.data, body.data, &answer, e))) goto out;
+    output_json(command_shared.json ? answer : cJSON_GetObjectItemCaseSensitive(answer, "predictions"));
+out:
+    cJSON_Delete(answer);
+    client_close(c);
+    buf_dispose(&path);
+    buf_dispose(&body);
+    return rc;
+}
+
+static const struct option_row predict_rows[] = {
+    {.name = "version",
+     .type = OPTION_INT,
+     .out = &opt_version,
+     .min = 1,
+     .max = 1000000000,
+     .help = "version to ask (default: the alias live, else the newest)"},
+    {.name = "alias", .type = OPTION_STR, .out = &opt_alias, .help = "alias to ask"},
+};
+
+const struct command model_commands[] = {
+    {"predict", "<model> <row>", 2, 100000, COMMAND_TENANT | COMMAND_JSON, predict_rows, 2,
+     "predict: numbers, JSON instances, @file or -", run_predict},
+    {"model list", "", 0, 0, COMMAND_TENANT | COMMAND_JSON, NULL, 0, "the models", run_list},
+    {"model versions", "<model>", 1, 1, COMMAND_TENANT | COMMAND_JSON, NULL, 0, "a model's versions",
+     run_versions},
+    {"model alias", "<model> <alias> <version>", 3, 3, COMMAND_TENANT, NULL, 0,
+     "point an alias (live) at a version", run_alias},
+    {0},
+};
