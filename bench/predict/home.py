@@ -1,0 +1,142 @@
+"""The platform under measurement: a home of its own, a tenant on a wide plan, and a trained 784-128-128-10 network."""
+
+import functools
+import gzip
+import json
+import os
+import pathlib
+import shutil
+import struct
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+import numpy
+
+DATA = pathlib.Path("/usr/share/datasets/fashion-mnist")
+MODEL = "bench"
+# Rate limiting and quotas are on, and wide enough that they refuse nothing.
+PLAN = {"name": "bench", "requests_per_second": 1000000, "request_burst": 1000000, "max_inflight_requests": 100000}
+SPEC = {"family": "mlp", "preprocess": [],  # none: the peer computes exactly what the weights say
+        "architecture": [{"layer": "Dense", "units": 128, "activation": "relu"}, {"layer": "Dense", "units": 128, "activation": "relu"},
+                         {"layer": "Dense", "units": 10}],
+        "training": {"epochs": 2, "batch_size": 64, "seed": 1, "optimizer": {"name": "adam", "learning_rate": 0.001}}}
+
+
+def idx_images(name):
+    raw = gzip.decompress((DATA / f"{name}-images-idx3-ubyte.gz").read_bytes())
+    (rows,) = struct.unpack(">I", raw[4:8])
+    return numpy.frombuffer(raw, "u1", offset=16).reshape(rows, 784)
+
+
+def idx_labels(name):
+    return numpy.frombuffer(gzip.decompress((DATA / f"{name}-labels-idx1-ubyte.gz").read_bytes()), "u1", offset=8)
+
+
+@functools.cache
+def pixels(name):
+    """Grey values from 0 to 1 with four decimals: what a client would put into JSON."""
+    return numpy.round(idx_images(name) / 255.0, 4).astype("<f4")
+
+
+def npy_bytes(array):
+    with tempfile.TemporaryFile() as file:
+        numpy.save(file, array)
+        file.seek(0)
+        return file.read()
+
+
+class Platform:
+    """Up on entry, down and gone on exit."""
+
+    def __init__(self, bin_dir, helper_dir):
+        self.bin, self.helpers = pathlib.Path(bin_dir).resolve(), pathlib.Path(helper_dir).resolve()
+        self.home = pathlib.Path(tempfile.mkdtemp(prefix="tenor-bench-", dir="/tmp"))  # short enough for unix sockets
+
+    def tenor(self, *words):
+        env = {**os.environ, "TENOR_HOME": str(self.home), "TENOR_CONNECTIONS_PER_ADDRESS": "4096"}
+        done = subprocess.run([str(self.bin / "tenor"), *words], capture_output=True, text=True, timeout=120, env=env)
+        if done.returncode != 0:
+            raise SystemExit(f"tenor {' '.join(words)} failed:\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def __enter__(self):
+        try:
+            self.tenor("up", "--listen", "127.0.0.1:0", "--tls-listen", "127.0.0.1:0")
+            self.url, self.tls_url = (self.home / "etc/url").read_text().split()
+            self.sql(f"INSERT INTO plans SELECT (jsonb_populate_record(p, '{json.dumps(PLAN)}')).* FROM plans p WHERE name = 'standard'")
+            out = self.tenor("bootstrap", "bench", "--plan", PLAN["name"])
+            self.key = next(line.split("=", 1)[1] for line in out.splitlines() if line.startswith("export TENOR_API_KEY="))
+            return self
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def __exit__(self, *_):
+        try:
+            self.tenor("down")
+        finally:
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def sql(self, query):
+        psql = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin/psql"))[-1]
+        done = subprocess.run([str(psql), "-h", str(self.home / "run/pg"), "-U", "tenor_root", "-d", "tenor", "-XAtqc", query],
+                              capture_output=True, text=True, timeout=30, check=True,
+                              env={**os.environ, "PGPASSWORD": self.secret("postgres-tenor_root"), "PGOPTIONS": "-c search_path=tenor"})
+        return [line.split("|") for line in done.stdout.splitlines()]
+
+    def secret(self, name):
+        return (self.home / "etc" / name).read_text().strip()
+
+    def call(self, method, path, body=None, content_type="application/json", headers=None):
+        ask = urllib.request.Request(self.url + path, method=method, data=body,
+                                     headers={"Authorization": f"Bearer {self.key}", "Content-Type": content_type, **(headers or {})})
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(ask, timeout=60) as reply:
+            return reply.read(), reply.headers
+
+    def call_json(self, method, path, body=None, **kw):
+        return json.loads(self.call(method, path, json.dumps(body).encode() if body is not None else None, **kw)[0])
+
+    def upload(self, features, labels):
+        mark, parts = "boundary-of-the-upload", []
+        for name, file, data in (("name", None, b"fashion"), ("features", "x.npy", npy_bytes(features)), ("labels", "y.npy", npy_bytes(labels))):
+            leaf = f'; filename="{file}"' if file else ""
+            parts.append(f'--{mark}\r\nContent-Disposition: form-data; name="{name}"{leaf}\r\n\r\n'.encode() + data + b"\r\n")
+        body = b"".join(parts) + f"--{mark}--\r\n".encode()
+        return json.loads(self.call("POST", "/v1/datasets", body, f"multipart/form-data; boundary={mark}")[0])["id"]
+
+    def train(self):
+        """Two epochs on the 10,000 test images: the weights need not be good, only the same on both sides."""
+        dataset = self.upload(pixels("t10k"), idx_labels("t10k").astype("<i8"))
+        job = self.call_json("POST", "/v1/jobs", {"type": "train", "model": MODEL, "dataset": dataset, "spec": SPEC})
+        deadline = time.monotonic() + 120
+        while job["status"] not in ("succeeded", "failed", "cancelled", "dead"):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"the training did not end: {job}")
+            time.sleep(0.1)
+            job = self.call_json("GET", f"/v1/jobs/{job['id']}")
+        if job["status"] != "succeeded":
+            raise SystemExit(f"the training failed: {job['error']}")
+        return job["result"]["version_id"]
+
+    def export_weights(self, version_id, path):
+        """The version's artifact as the worker would load it, with the worker's configuration."""
+        lines = (self.home / "etc/worker.conf").read_text().splitlines()
+        conf = dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
+        ((tenant,),) = self.sql(f"SELECT tenant_id FROM model_versions WHERE id = '{version_id}'")
+        with open(path, "wb") as file:
+            subprocess.run([str(self.helpers / "export"), conf["postgres-url"], conf["blob-dir"], conf["root-key-file"], tenant, version_id],
+                           stdout=file, check=True, timeout=30)
+
+    def processes(self):
+        """Name → pids, for counting CPU time."""
+        named = {}
+        for name in ("gateway", "worker", "scheduler", "redis", "postgres"):
+            pid = int((self.home / f"run/{name}.pid").read_text().split()[0])
+            named[name] = [pid]
+        return named
+
+    def usage(self):
+        results = [r for b in self.call_json("GET", "/v1/usage?bucket_width=1d")["data"] for r in b["results"] if r["model"] == MODEL]
+        return sum(r["requests"] for r in results)
