@@ -128,6 +128,7 @@ static void print_job(const cJSON *job)
     output_money(cost, output_micros(job, "cost_micros"));
     double started = output_number(job, "started_at", 0), finished = output_number(job, "finished_at", 0);
     output_duration(took, started > 0 && finished > 0 ? finished - started : -1);
+    if (finished > 0 && finished == started) strcpy(took, "under 1 s"); /* times are whole seconds */
     printf("%s  %s  model %s", output_text(job, "id"), output_text(job, "status"), output_text(job, "model"));
     if (cJSON_IsObject(result)) printf(" version %.0f", output_number(result, "version", 0));
     printf("  took %s  cost %s\n", took, cost);

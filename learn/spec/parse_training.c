@@ -63,19 +63,29 @@ static int parse_lengths(struct training_spec *t, struct json_obj *o, struct err
     return int_or_word(o, "batch_size", "auto", 65536, &t->batch_size, &t->batch_auto, e);
 }
 
-/* mae and huber stand beside the losses that go with an output: they replace mse. */
+/* The losses that go with an output come first, in the order of enum loss; mae and huber replace mse. The
+ * long names are Keras's too. */
+static const char *const loss_list[] = {"auto",
+                                        "mse",
+                                        "sparse_categorical_crossentropy",
+                                        "binary_crossentropy",
+                                        "mae",
+                                        "huber",
+                                        "mean_squared_error",
+                                        "mean_absolute_error"};
+static const struct words words_any_loss = {"loss", 8, loss_list};
+enum { WORD_MAE = 4, WORD_HUBER, WORD_LONG_MSE, WORD_LONG_MAE };
+
 static int parse_loss(struct training_spec *t, struct json_obj *o, struct err *e)
 {
-    const cJSON *node = json_obj_find(o, "loss");
-    const char *text = cJSON_IsString(node) ? node->valuestring : "";
-    int loss = LOSS_AUTO, rc;
-    if (strcmp(text, "mae") == 0 || strcmp(text, "mean_absolute_error") == 0)
+    int loss = LOSS_AUTO, rc = words_opt(&words_any_loss, o, "loss", &loss, e);
+    if (rc) return rc;
+    if (loss == WORD_MAE || loss == WORD_LONG_MAE)
         t->objective = OBJECTIVE_MAE;
-    else if (strcmp(text, "huber") == 0)
+    else if (loss == WORD_HUBER)
         t->objective = OBJECTIVE_HUBER;
-    else if ((rc = words_opt(&words_loss, o, "loss", &loss, e)))
-        return rc;
-    t->loss = (enum loss)loss;
+    else
+        t->loss = loss == WORD_LONG_MSE ? LOSS_MSE : (enum loss)loss;
     if (t->objective == OBJECTIVE_HUBER &&
         (rc = json_opt_num(o, "huber_delta", 1e-6, 1e6, &t->huber_delta, e)))
         return rc;
