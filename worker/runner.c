@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/json.h"
@@ -34,7 +33,7 @@ static _Noreturn void orphaned(void)
 static void flush(struct talk *t)
 {
     while (t->out.len > 0) {
-        ssize_t n = send(t->fd, t->out.data, t->out.len, MSG_NOSIGNAL);
+        ssize_t n = write(t->fd, t->out.data, t->out.len);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0 && (errno == EAGAIN)) return;
         if (n < 0) orphaned();

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -66,6 +67,7 @@ static void begin(struct life *l)
         int control = fcntl(pair[1], F_DUPFD, 64), artifact = fcntl(l->artifact, F_DUPFD, 64);
         close(pair[0]);
         close(pair[1]);
+        signal(SIGPIPE, SIG_IGN); /* as tenor-runner does */
         if (dup2(data, RUNNER_FIRST_INPUT_FD) < 0) _exit(98);
         _exit(runner_run(control, artifact));
     }
