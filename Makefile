@@ -54,7 +54,7 @@ libs_tenor-runner    = worker learn spec tensor base
 libs_tenor           = admin store queue base
 ext_tenor-gateway    = -lpq -lhiredis -levent_openssl -levent_pthreads -levent -lssl -lcrypto -lcjson -lz -lm
 ext_tenor-scheduler  = -lpq -lhiredis -lssl -lcrypto -lcjson -lm
-ext_tenor-worker     = -lpq -lhiredis -lcrypto -lcjson -lopenblas -lz -lm
+ext_tenor-worker     = -lpq -lhiredis -levent -lcrypto -lcjson -lopenblas -lz -lm
 ext_tenor-runner     = -lcrypto -lcjson -lopenblas -lseccomp -lz -lm
 ext_tenor            = -lpq -lhiredis -lcurl -lcrypto -lcjson -lz -lm
 

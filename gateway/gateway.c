@@ -90,7 +90,6 @@ static int loop_ctx_create(void **out, struct loop *loop, int index, void *arg, 
                                     .resolve = model_lookup_resolve,
                                     .on_changed = on_changed,
                                     .arg = l};
-    memcpy(config.inc, g->inc, sizeof(config.inc));
     l->g = g;
     l->loop = loop;
     l->index = index;

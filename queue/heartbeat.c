@@ -33,6 +33,10 @@ static void encode(struct buf *out, const struct heartbeat *h)
     jw_kint(&w, "model_bytes_free", h->model_bytes_free);
     jw_kint(&w, "predict_waiting", h->predict_waiting);
     jw_kbool(&w, "draining", h->draining);
+    jw_name(&w, "ports");
+    jw_arr(&w);
+    for (size_t i = 0; i < h->ports_len; i++) jw_str(&w, h->ports[i]);
+    jw_arr_end(&w);
     jw_name(&w, "jobs");
     jw_arr(&w);
     for (size_t i = 0; i < h->jobs_len; i++) {
@@ -69,11 +73,21 @@ static int decode_jobs(struct heartbeat *out, const cJSON *jobs, struct err *e)
     return 0;
 }
 
+static int decode_ports(struct heartbeat *out, const cJSON *ports, struct err *e)
+{
+    for (const cJSON *node = ports->child; node; node = node->next) {
+        if (!cJSON_IsString(node) || strlen(node->valuestring) >= LINK_ADDRESS_MAX)
+            return err_set(e, ERR_INVALID, "ports", "expected addresses");
+        snprintf(out->ports[out->ports_len++], LINK_ADDRESS_MAX, "%s", node->valuestring);
+    }
+    return 0;
+}
+
 /* Unknown names are let through: a newer worker may tell more. */
 static int decode_node(struct heartbeat *out, const cJSON *root, struct err *e)
 {
     struct json_obj o;
-    const cJSON *jobs;
+    const cJSON *jobs, *ports;
     int64_t slots, slots_free, waiting;
     int rc;
     if ((rc = json_obj_open(&o, root, "", e)) || (rc = take_id(&o, "inc", out->inc, "inc", e)) ||
@@ -85,6 +99,8 @@ static int decode_node(struct heartbeat *out, const cJSON *root, struct err *e)
         (rc = json_take_int(&o, "model_bytes_free", 0, INT64_MAX, &out->model_bytes_free, e)) ||
         (rc = json_take_int(&o, "predict_waiting", 0, INT32_MAX, &waiting, e)) ||
         (rc = json_take_bool(&o, "draining", &out->draining, e)) ||
+        (rc = json_take_array(&o, "ports", 0, HEARTBEAT_PORTS_MAX, &ports, e)) ||
+        (rc = decode_ports(out, ports, e)) ||
         (rc = json_take_array(&o, "jobs", 0, HEARTBEAT_JOBS_MAX, &jobs, e)))
         return rc;
     out->slots = (int)slots;

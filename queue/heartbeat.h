@@ -8,12 +8,14 @@
 #include <stdbool.h>
 #include "base/err.h"
 #include "base/ids.h"
+#include "queue/link.h"
 #include "queue/redis.h"
 
 enum {
     HEARTBEAT_EVERY_MS = 1000,
     HEARTBEAT_LIFE_MS = 3000,
     HEARTBEAT_JOBS_MAX = 64,
+    HEARTBEAT_PORTS_MAX = 64,
     HEARTBEAT_FORGET_MS = 60000,
     HEARTBEAT_KEY_MAX = 64
 };
@@ -32,6 +34,8 @@ struct heartbeat {
     int64_t model_bytes_max, model_bytes_free;
     int predict_waiting; /* requests queued or running in the predict engine */
     bool draining;       /* gets no new work */
+    size_t ports_len;    /* serving threads: where each takes predictions (queue/link.h) */
+    char ports[HEARTBEAT_PORTS_MAX][LINK_ADDRESS_MAX];
     size_t jobs_len;
     struct heartbeat_job jobs[HEARTBEAT_JOBS_MAX];
 };

@@ -9,11 +9,6 @@ void inbox_worker_key(char out[INBOX_KEY_MAX], const char *inc)
     snprintf(out, INBOX_KEY_MAX, "tnr:in:%s", inc);
 }
 
-void inbox_loop_key(char out[INBOX_KEY_MAX], const char *inc, int loop)
-{
-    snprintf(out, INBOX_KEY_MAX, "tnr:in:%s:%d", inc, loop);
-}
-
 /* RPUSH and PEXPIRE in one round trip; *length is the list's after the push. */
 static int push_record(struct redis *r, const char *key, const struct buf *record, int64_t *length,
                        struct err *e)

@@ -1,4 +1,4 @@
-/* Inboxes: one Redis list per worker, per gateway loop, and one for the leading scheduler. Pushed at the
+/* Inboxes: one Redis list per worker, and one for the leading scheduler. Pushed at the
  * right, popped in batches at the left. A list that nobody pops expires INBOX_EXPIRE_MS after its last push,
  * so a dead process leaves nothing behind. */
 #ifndef QUEUE_INBOX_H
@@ -15,8 +15,7 @@
 enum { INBOX_KEY_MAX = 80, INBOX_EXPIRE_MS = 60000, INBOX_LEN_MAX = 100000, INBOX_POP_MAX = 1024 };
 #define INBOX_SCHEDULER "tnr:in:scheduler"
 
-void inbox_worker_key(char out[INBOX_KEY_MAX], const char *inc);         /* tnr:in:<inc> */
-void inbox_loop_key(char out[INBOX_KEY_MAX], const char *inc, int loop); /* tnr:in:<inc>:<loop> */
+void inbox_worker_key(char out[INBOX_KEY_MAX], const char *inc); /* tnr:in:<inc> */
 
 /* Encodes and pushes, blocking. An inbox beyond INBOX_LEN_MAX loses its oldest records (everything in it can
  * be asked for again). */

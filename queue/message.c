@@ -110,8 +110,6 @@ static void put_predict(struct buf *b, const struct message *m)
 {
     const struct message_predict *p = &m->predict;
     put(b, &p->request_id, sizeof p->request_id);
-    put_text(b, p->reply_inc);
-    put_u16(b, p->reply_loop);
     put_text(b, p->tenant_id);
     put_text(b, p->version_id);
     put_i64(b, p->deadline_us);
@@ -145,6 +143,9 @@ void message_encode(struct buf *out, const struct message *m)
     case MESSAGE_PREDICT_REPLY:
         put_reply(out, m);
         return;
+    case MESSAGE_PREDICT_CANCEL:
+        put(out, &m->predict.request_id, sizeof m->predict.request_id);
+        return;
     case MESSAGE_JOB_RUN:
     case MESSAGE_JOB_CANCEL:
     case MESSAGE_JOB_ENDED:
@@ -164,16 +165,15 @@ void message_encode(struct buf *out, const struct message *m)
     assert(!"a message of no known type");
 }
 
-/* The flag stands behind three texts and the fixed fields between them. */
+/* The flag stands behind two texts and the fixed fields around them. */
 void message_mark_resent(struct buf *record)
 {
     assert(record->len > 2 && record->data[0] == MESSAGE_PREDICT);
     size_t at = 2 + sizeof(uint64_t);
-    for (int text = 0; text < 3; text++) {
+    for (int text = 0; text < 2; text++) {
         uint16_t len;
         memcpy(&len, record->data + at, sizeof len);
         at += sizeof len + len;
-        if (text == 0) at += sizeof(uint16_t); /* reply_loop */
     }
     at += sizeof(int64_t) + sizeof(uint32_t); /* deadline_us, rows */
     assert(at < record->len);
@@ -277,8 +277,6 @@ static void get_tensors(struct reader *r, struct message *m, struct message_tens
 static void get_predict(struct reader *r, struct message_predict *p)
 {
     get(r, &p->request_id, sizeof p->request_id);
-    get_id(r, p->reply_inc, "inc");
-    p->reply_loop = get_u16(r);
     get_id(r, p->tenant_id, "ten");
     get_id(r, p->version_id, "ver");
     p->deadline_us = get_i64(r);
@@ -319,6 +317,9 @@ static void get_body(struct reader *r, struct message *m, struct message_tensor 
     case MESSAGE_PREDICT_REPLY:
         get_reply(r, &m->reply);
         get_tensors(r, m, tensors, cap);
+        return;
+    case MESSAGE_PREDICT_CANCEL:
+        get(r, &m->predict.request_id, sizeof m->predict.request_id);
         return;
     case MESSAGE_JOB_RUN:
     case MESSAGE_JOB_CANCEL:

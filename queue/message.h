@@ -1,9 +1,9 @@
 /* What travels through inboxes: little-endian records of a type byte, a version byte and length-checked
  * fields. No I/O here.
  *
- *   gateway ──PREDICT──▶ worker ──PREDICT_REPLY──▶ gateway loop
- *   gateway ──HINT {job}, PLACE {version}──▶ scheduler ──JOB_RUN, MODEL_LOAD, MODEL_UNLOAD──▶ worker
- * ──JOB_ENDED──▶ scheduler gateway, scheduler ──JOB_CANCEL──▶ worker
+ *   gateway loop ──PREDICT, PREDICT_CANCEL──▶ worker ──PREDICT_REPLY──▶ gateway loop      (over links,
+ * queue/link.h) gateway ──HINT {job}, PLACE {version}──▶ scheduler ──JOB_RUN, MODEL_LOAD, MODEL_UNLOAD──▶
+ * worker ──JOB_ENDED──▶ scheduler gateway, scheduler ──JOB_CANCEL──▶ worker
  *
  * Decoding never copies: texts of fixed size are copied into the struct, tensors and their bytes point into
  * the record, which must outlive the message. A record with trailing bytes, an unknown version, an id that is
@@ -28,10 +28,11 @@ enum message_type {
     MESSAGE_PLACE = 7,
     MESSAGE_MODEL_LOAD = 8,
     MESSAGE_MODEL_UNLOAD = 9,
+    MESSAGE_PREDICT_CANCEL = 11,
 };
 
 enum {
-    MESSAGE_VERSION = 1,
+    MESSAGE_VERSION = 2,
     MESSAGE_TENSORS_MAX = 4096,
     MESSAGE_DIMS_MAX = 8,
     MESSAGE_ROWS_MAX = 65536, /* rows of one predict request */
@@ -64,9 +65,7 @@ struct message_tensor {
 };
 
 struct message_predict {
-    uint64_t request_id; /* unique within reply_inc, loop */
-    char reply_inc[ID_MAX];
-    uint16_t reply_loop;
+    uint64_t request_id; /* unique on its link */
     char tenant_id[ID_MAX];
     char version_id[ID_MAX];
     int64_t deadline_us; /* Redis's clock (queue/redis_clock.h) */
@@ -88,7 +87,7 @@ struct message_predict_reply {
 struct message {
     enum message_type type;
     union {
-        struct message_predict predict;
+        struct message_predict predict; /* PREDICT; PREDICT_CANCEL: its request_id alone */
         struct message_predict_reply reply;
         struct {
             char job_id[ID_MAX], tenant_id[ID_MAX];

@@ -1,28 +1,30 @@
-/* A worker's usage totals: a hash table of rows, the dirty ones composed into HSET; and the meter's reading
- * of it. */
+/* A worker's usage totals: a hash table of rows, a list of those that changed, composed into HSET; and the
+ * meter's reading of it. */
 #include "queue/usage.h"
 
 #include <assert.h>
-#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
 
-enum { FIELD_MAX = 2 * ID_MAX, VALUE_MAX = 72, FIRST_BUCKETS = 64, INCARNATIONS_MAX = 100000 };
+enum { FIELD_MAX = 2 * ID_MAX + 16, VALUE_MAX = 72, FIRST_BUCKETS = 64, INCARNATIONS_MAX = 100000 };
 static const char key_prefix[] = "tnr:usage:";
 
-/* dirty: changed since the last append; sent: inside an append that is not confirmed yet. */
+/* clean ──add──▶ dirty ──take──▶ sent ──confirm──▶ clean │ dirty again when it failed or grew meanwhile */
 struct total {
     struct usage_total row;
     bool dirty, sent;
-    struct total *next;
+    struct total *hash_next;
+    struct total *dirty_next, *sent_next;
 };
 
 struct usage {
-    pthread_mutex_t lock;
     char key[USAGE_KEY_MAX];
+    int shard;
     struct total **buckets; /* owned */
-    size_t buckets_len, totals;
+    size_t buckets_len, totals, dirty_len;
+    struct total *dirty, *sent; /* lists */
 };
 
 void usage_key(char out[USAGE_KEY_MAX], const char *inc)
@@ -33,11 +35,11 @@ void usage_key(char out[USAGE_KEY_MAX], const char *inc)
 /* ---- totals
  * ---------------------------------------------------------------------------------------------------- */
 
-struct usage *usage_create(const char *inc)
+struct usage *usage_create(const char *inc, int shard)
 {
     struct usage *u = mem_alloc(1, sizeof *u);
-    pthread_mutex_init(&u->lock, NULL);
     usage_key(u->key, inc);
+    u->shard = shard;
     u->buckets_len = FIRST_BUCKETS;
     u->buckets = mem_alloc(u->buckets_len, sizeof(struct total *));
     return u;
@@ -48,11 +50,10 @@ void usage_free(struct usage *u)
     if (!u) return;
     for (size_t i = 0; i < u->buckets_len; i++)
         for (struct total *t = u->buckets[i], *next; t; t = next) {
-            next = t->next;
+            next = t->hash_next;
             mem_free(t);
         }
     mem_free(u->buckets);
-    pthread_mutex_destroy(&u->lock);
     mem_free(u);
 }
 
@@ -72,9 +73,9 @@ static void grow(struct usage *u)
     if (!bigger) return; /* longer chains, the same answers */
     for (size_t i = 0; i < u->buckets_len; i++)
         for (struct total *t = u->buckets[i], *next; t; t = next) {
-            next = t->next;
+            next = t->hash_next;
             struct total **home = &bigger[hash_ids(t->row.tenant_id, t->row.version_id) % n];
-            t->next = *home;
+            t->hash_next = *home;
             *home = t;
         }
     mem_free(u->buckets);
@@ -85,128 +86,100 @@ static void grow(struct usage *u)
 static struct total *find_or_add(struct usage *u, const char *tenant_id, const char *version_id)
 {
     struct total **home = &u->buckets[hash_ids(tenant_id, version_id) % u->buckets_len];
-    for (struct total *t = *home; t; t = t->next)
+    for (struct total *t = *home; t; t = t->hash_next)
         if (strcmp(t->row.version_id, version_id) == 0 && strcmp(t->row.tenant_id, tenant_id) == 0) return t;
     struct total *t = mem_try_alloc(1, sizeof *t);
     if (!t) return NULL;
     snprintf(t->row.tenant_id, ID_MAX, "%s", tenant_id);
     snprintf(t->row.version_id, ID_MAX, "%s", version_id);
-    t->next = *home;
+    t->hash_next = *home;
     *home = t;
     if (++u->totals > u->buckets_len) grow(u);
     return t;
 }
 
+static void mark_dirty(struct usage *u, struct total *t)
+{
+    if (t->dirty) return;
+    t->dirty = true;
+    t->dirty_next = u->dirty;
+    u->dirty = t;
+    u->dirty_len++;
+}
+
 int usage_add(struct usage *u, const char *tenant_id, const char *version_id, int64_t requests, int64_t rows,
               int64_t compute_us, struct err *e)
 {
-    pthread_mutex_lock(&u->lock);
     struct total *t = find_or_add(u, tenant_id, version_id);
-    if (t) {
-        t->row.requests += requests;
-        t->row.rows += rows;
-        t->row.compute_us += compute_us;
-        t->dirty = true;
-    }
-    pthread_mutex_unlock(&u->lock);
-    return t ? 0 : err_set(e, ERR_NOMEM, NULL, "no memory to count usage");
+    if (!t) return err_set(e, ERR_NOMEM, NULL, "no memory to count usage");
+    t->row.requests += requests;
+    t->row.rows += rows;
+    t->row.compute_us += compute_us;
+    mark_dirty(u, t);
+    return 0;
 }
 
 void usage_touch_all(struct usage *u)
 {
-    pthread_mutex_lock(&u->lock);
     for (size_t i = 0; i < u->buckets_len; i++)
-        for (struct total *t = u->buckets[i]; t; t = t->next) t->dirty = true;
-    pthread_mutex_unlock(&u->lock);
+        for (struct total *t = u->buckets[i]; t; t = t->hash_next) mark_dirty(u, t);
+}
+
+bool usage_dirty(const struct usage *u)
+{
+    return u->dirty != NULL;
 }
 
 /* ---- publishing
  * ------------------------------------------------------------------------------------------------ */
 
-struct hset {
-    const char **argv;
-    char (*fields)[FIELD_MAX];
-    char (*values)[VALUE_MAX];
-    size_t len;
-};
-
-static bool hset_init(struct hset *h, size_t most)
+/* The arguments and their texts in one allocation. */
+static char *command_init(struct usage_command *c, size_t totals)
 {
-    h->argv = mem_try_alloc(2 * most + 2, sizeof *h->argv);
-    h->fields = mem_try_alloc(most, sizeof *h->fields);
-    h->values = mem_try_alloc(most, sizeof *h->values);
-    h->len = 0;
-    return h->argv && h->fields && h->values;
+    size_t args = 2 * totals + 2, bytes = args * sizeof *c->argv;
+    c->argc = 0;
+    c->argv = mem_try_alloc(1, bytes + totals * (FIELD_MAX + VALUE_MAX));
+    return c->argv ? (char *)(c->argv + args) : NULL;
 }
 
-static void hset_dispose(struct hset *h)
+int usage_take_dirty(struct usage *u, struct usage_command *out, struct err *e)
 {
-    mem_free(h->argv);
-    mem_free(h->fields);
-    mem_free(h->values);
-}
-
-static void hset_put(struct hset *h, const struct usage_total *row)
-{
-    size_t i = h->len++;
-    snprintf(h->fields[i], FIELD_MAX, "%s %s", row->tenant_id, row->version_id);
-    snprintf(h->values[i], VALUE_MAX, "%lld %lld %lld", (long long)row->requests, (long long)row->rows,
-             (long long)row->compute_us);
-    h->argv[2 + 2 * i] = h->fields[i];
-    h->argv[3 + 2 * i] = h->values[i];
-}
-
-/* With the lock held. */
-static size_t count_dirty(const struct usage *u)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < u->buckets_len; i++)
-        for (const struct total *t = u->buckets[i]; t; t = t->next) n += t->dirty;
-    return n;
-}
-
-static void take_dirty(struct usage *u, struct hset *h)
-{
-    for (size_t i = 0; i < u->buckets_len; i++)
-        for (struct total *t = u->buckets[i]; t; t = t->next) {
-            if (!t->dirty) continue;
-            hset_put(h, &t->row);
-            t->dirty = false;
-            t->sent = true;
-        }
-}
-
-int usage_append_dirty(struct usage *u, struct redis *r, size_t *appended, struct err *e)
-{
-    *appended = 0;
-    struct hset h = {0};
-    pthread_mutex_lock(&u->lock);
-    size_t most = count_dirty(u);
-    bool ok = most == 0 || hset_init(&h, most);
-    if (ok && most) take_dirty(u, &h);
-    pthread_mutex_unlock(&u->lock);
-    int rc = 0;
-    if (!ok)
-        rc = err_set(e, ERR_NOMEM, NULL, "no memory to publish usage");
-    else if (h.len) {
-        h.argv[0] = "HSET";
-        h.argv[1] = u->key;
-        rc = redis_append_argv(r, (int)(2 * h.len + 2), h.argv, NULL, e);
-        *appended = rc == 0;
+    assert(!u->sent);
+    char *text = command_init(out, u->dirty_len);
+    if (!text) return err_set(e, ERR_NOMEM, NULL, "no memory to publish usage");
+    out->argv[out->argc++] = "HSET";
+    out->argv[out->argc++] = u->key;
+    for (struct total *t = u->dirty; t; t = t->dirty_next) {
+        snprintf(text, FIELD_MAX, "%s %s %d", t->row.tenant_id, t->row.version_id, u->shard);
+        out->argv[out->argc++] = text;
+        text += FIELD_MAX;
+        snprintf(text, VALUE_MAX, "%lld %lld %lld", (long long)t->row.requests, (long long)t->row.rows,
+                 (long long)t->row.compute_us);
+        out->argv[out->argc++] = text;
+        text += VALUE_MAX;
+        t->dirty = false;
+        t->sent = true;
+        t->sent_next = u->sent;
+        u->sent = t;
     }
-    hset_dispose(&h);
-    return rc;
+    u->dirty = NULL;
+    u->dirty_len = 0;
+    return 0;
+}
+
+void usage_command_dispose(struct usage_command *c)
+{
+    mem_free(c->argv);
+    c->argv = NULL;
 }
 
 void usage_confirm(struct usage *u, bool ok)
 {
-    pthread_mutex_lock(&u->lock);
-    for (size_t i = 0; i < u->buckets_len; i++)
-        for (struct total *t = u->buckets[i]; t; t = t->next) {
-            if (t->sent && !ok) t->dirty = true;
-            t->sent = false;
-        }
-    pthread_mutex_unlock(&u->lock);
+    for (struct total *t = u->sent; t; t = t->sent_next) {
+        t->sent = false;
+        if (!ok) mark_dirty(u, t);
+    }
+    u->sent = NULL;
 }
 
 /* ---- the meter
@@ -255,8 +228,10 @@ int usage_incarnations(struct redis *r, char (**out)[ID_MAX], size_t *n, struct 
 static int parse_row(struct usage_total *row, const char *field, const char *value, struct err *e)
 {
     long long requests, rows, compute_us;
+    int shard;
     char rest;
-    if (!field || !value || sscanf(field, "%39s %39s %c", row->tenant_id, row->version_id, &rest) != 2 ||
+    if (!field || !value ||
+        sscanf(field, "%39s %39s %d %c", row->tenant_id, row->version_id, &shard, &rest) != 3 ||
         !id_valid(row->tenant_id, "ten") || !id_valid(row->version_id, "ver") ||
         sscanf(value, "%lld %lld %lld %c", &requests, &rows, &compute_us, &rest) != 3 || requests < 0 ||
         rows < 0 || compute_us < 0)
@@ -265,6 +240,32 @@ static int parse_row(struct usage_total *row, const char *field, const char *val
     row->requests = requests;
     row->rows = rows;
     row->compute_us = compute_us;
+    return 0;
+}
+
+static int by_version(const void *a, const void *b)
+{
+    const struct usage_total *x = a, *y = b;
+    int tenant = strcmp(x->tenant_id, y->tenant_id);
+    return tenant ? tenant : strcmp(x->version_id, y->version_id);
+}
+
+/* Adds up the rows of one version; *n becomes how many rows are left. */
+static int sum_shards(struct usage_total *rows, size_t *n, struct err *e)
+{
+    size_t out = 0;
+    qsort(rows, *n, sizeof *rows, by_version);
+    for (size_t i = 0; i < *n; i++) {
+        struct usage_total *to = out ? &rows[out - 1] : NULL;
+        if (!to || by_version(to, &rows[i]) != 0)
+            rows[out++] = rows[i];
+        else if (__builtin_add_overflow(to->requests, rows[i].requests, &to->requests) ||
+                 __builtin_add_overflow(to->rows, rows[i].rows, &to->rows) ||
+                 __builtin_add_overflow(to->compute_us, rows[i].compute_us, &to->compute_us))
+            return err_set(e, ERR_CORRUPT, NULL, "the usage totals of %s add up to more than a number holds",
+                           to->version_id);
+    }
+    *n = out;
     return 0;
 }
 
@@ -284,6 +285,7 @@ int usage_read(struct redis *r, const char *inc, struct usage_total **out, size_
         rc = parse_row(&made[i], redis_reply_str(reply->element[2 * i]),
                        redis_reply_str(reply->element[2 * i + 1]), e);
     freeReplyObject(reply);
+    if (rc == 0) rc = sum_shards(made, &rows, e);
     if (rc) {
         mem_free(made);
         return rc;

@@ -37,7 +37,8 @@ NARROWER = [
 
 # System headers that are one folder's business: header prefix, where it may be included, why.
 SYSTEM = [
-    ("event2/", ["gateway/", "base/loop.", "queue/redis_async."], "libevent belongs to the gateway, base/loop and queue/redis_async"),
+    ("event2/", ["gateway/", "base/loop.", "queue/redis_async.", "queue/link", "worker/serve."],
+     "libevent belongs to event loops: the gateway, the worker's serving threads, base/loop and queue/'s connections"),
     ("event.h", [], "libevent 2's headers are under event2/"),
     ("libpq-fe.h", ["store/", "admin/launch/"], "SQL belongs to store/, and the launcher's probe"),
     ("hiredis/", ["queue/", "admin/launch/"], "Redis belongs to queue/, and the launcher's probe"),

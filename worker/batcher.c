@@ -1,9 +1,6 @@
-/* The per-version queues: a hash of versions, a ring of those that have work, one lock for all.
- *
- * The lock is held for pointer moves only; requests are made and freed outside. */
+/* The per-version queues: a hash of versions, and a ring of those that have work. */
 #include "worker/batcher.h"
 
-#include <pthread.h>
 #include <string.h>
 #include "base/clock.h"
 #include "base/mem.h"
@@ -21,11 +18,8 @@ struct lane {
 };
 
 struct batcher {
-    pthread_mutex_t lock;
-    pthread_cond_t ready;
     size_t waiting_max, bytes_max;
     size_t waiting, bytes;
-    bool closed;
     struct lane *buckets[BUCKETS];
     struct lane *ring_first, *ring_last; /* whose turn is next */
 };
@@ -33,7 +27,7 @@ struct batcher {
 /* ---- requests
  * -------------------------------------------------------------------------------------------------- */
 
-struct work *work_create(const struct message *m)
+struct work *work_create(const struct message *m, void *from)
 {
     size_t data = 0, tensors;
     for (size_t i = 0; i < m->tensors_len; i++)
@@ -46,8 +40,10 @@ struct work *work_create(const struct message *m)
     w->next = NULL;
     w->message = *m;
     w->message.tensors = (struct message_tensor *)(w + 1);
+    w->from = from;
     w->bytes = bytes;
     w->arrived_us = clock_mono_us();
+    w->answered = false;
     char *room = (char *)(w + 1) + tensors;
     for (size_t i = 0; i < m->tensors_len; i++) {
         w->message.tensors[i] = m->tensors[i];
@@ -63,16 +59,8 @@ void work_free(struct work *w)
     mem_free(w);
 }
 
-void work_free_list(struct work *first)
-{
-    for (struct work *next; first; first = next) {
-        next = first->next;
-        work_free(first);
-    }
-}
-
-/* ---- lanes: with the lock held
- * --------------------------------------------------------------------------------- */
+/* ---- lanes
+ * ----------------------------------------------------------------------------------------------------- */
 
 static struct lane **lane_slot(struct batcher *b, const char *version_id)
 {
@@ -124,8 +112,6 @@ static struct work *lane_pop(struct lane *lane)
 struct batcher *batcher_create(size_t waiting_max, size_t bytes_max)
 {
     struct batcher *b = mem_alloc(1, sizeof *b);
-    pthread_mutex_init(&b->lock, NULL);
-    pthread_cond_init(&b->ready, NULL);
     b->waiting_max = waiting_max;
     b->bytes_max = bytes_max;
     return b;
@@ -136,11 +122,9 @@ void batcher_free(struct batcher *b)
     if (!b) return;
     while (b->ring_first) {
         struct lane *lane = ring_pop(b);
-        work_free_list(lane->first);
+        while (lane->first) work_free(lane_pop(lane));
         mem_free(lane);
     }
-    pthread_cond_destroy(&b->ready);
-    pthread_mutex_destroy(&b->lock);
     mem_free(b);
 }
 
@@ -150,38 +134,28 @@ static bool has_room(const struct batcher *b, const struct lane *lane, const str
     return !lane || (lane->waiting < (b->waiting_max + 1) / 2 && lane->bytes + w->bytes <= b->bytes_max / 2);
 }
 
-static int put_locked(struct batcher *b, struct work *w)
+int batcher_put(struct batcher *b, struct work *w, struct err *e)
 {
     struct lane **slot = lane_slot(b, w->message.predict.version_id);
-    if (b->closed || !has_room(b, *slot, w)) return ERR_OVERLOAD;
-    if (!*slot) {
+    bool room = has_room(b, *slot, w);
+    if (room && !*slot) {
         struct lane *lane = mem_try_alloc(1, sizeof *lane);
-        if (!lane) return ERR_OVERLOAD;
-        memcpy(lane->version_id, w->message.predict.version_id, ID_MAX);
-        *slot = lane;
-        ring_push(b, lane);
+        room = lane != NULL;
+        if (lane) {
+            memcpy(lane->version_id, w->message.predict.version_id, ID_MAX);
+            *slot = lane;
+            ring_push(b, lane);
+        }
+    }
+    if (!room) {
+        err_set(e, ERR_OVERLOAD, NULL, "the worker is full: %zu predictions wait", b->waiting);
+        if (e) e->retry_after_ms = 1000;
+        return ERR_OVERLOAD;
     }
     lane_push(*slot, w);
     b->waiting++;
     b->bytes += w->bytes;
     return 0;
-}
-
-int batcher_put(struct batcher *b, struct work *w, struct err *e)
-{
-    pthread_mutex_lock(&b->lock);
-    int rc = put_locked(b, w);
-    size_t waiting = b->waiting;
-    pthread_mutex_unlock(&b->lock);
-    if (rc == 0) return 0;
-    err_set(e, rc, NULL, "the worker is full: %zu predictions wait", waiting);
-    if (e) e->retry_after_ms = 1000;
-    return rc;
-}
-
-void batcher_wake(struct batcher *b)
-{
-    pthread_cond_signal(&b->ready); /* who is woken wakes the next when more versions have work */
 }
 
 /* Moves work from the lane to the batch until the next one would not fit. */
@@ -208,42 +182,70 @@ static void fill(struct batcher *b, struct lane *lane, int64_t rows_max, struct 
     }
 }
 
+/* The lane is in the ring no longer: back into it while it has work. */
+static void ring_return(struct batcher *b, struct lane *lane)
+{
+    if (lane->first) {
+        ring_push(b, lane);
+        return;
+    }
+    struct lane **slot = lane_slot(b, lane->version_id);
+    *slot = lane->hash_next;
+    mem_free(lane);
+}
+
 bool batcher_take(struct batcher *b, int64_t rows_max, struct work **batch, struct work **expired)
 {
     *batch = *expired = NULL;
-    struct lane *empty = NULL;
-    pthread_mutex_lock(&b->lock);
-    while (!b->closed && !b->ring_first) pthread_cond_wait(&b->ready, &b->lock);
-    bool open = !b->closed;
-    if (open) {
-        struct lane *lane = ring_pop(b);
-        fill(b, lane, rows_max, batch, expired);
-        if (lane->first) {
-            ring_push(b, lane);
-        } else {
-            struct lane **slot = lane_slot(b, lane->version_id);
-            *slot = lane->hash_next;
-            empty = lane;
-        }
-        if (b->ring_first) pthread_cond_signal(&b->ready);
+    if (!b->ring_first) return false;
+    struct lane *lane = ring_pop(b);
+    fill(b, lane, rows_max, batch, expired);
+    ring_return(b, lane);
+    return true;
+}
+
+/* ---- withdrawing
+ * ------------------------------------------------------------------------------------------------ */
+
+static struct work *lane_remove(struct lane *lane, const void *from, const uint64_t *request_id)
+{
+    struct work *before = NULL;
+    for (struct work *w = lane->first; w; before = w, w = w->next) {
+        if (w->from != from || (request_id && w->message.predict.request_id != *request_id)) continue;
+        *(before ? &before->next : &lane->first) = w->next;
+        if (lane->last == w) lane->last = before;
+        w->next = NULL;
+        lane->waiting--;
+        lane->bytes -= w->bytes;
+        return w;
     }
-    pthread_mutex_unlock(&b->lock);
-    mem_free(empty);
-    return open;
+    return NULL;
 }
 
-void batcher_close(struct batcher *b)
+/* A lane that runs empty stays in the ring until its turn. */
+static struct work *withdraw(struct batcher *b, const void *from, const uint64_t *request_id)
 {
-    pthread_mutex_lock(&b->lock);
-    b->closed = true;
-    pthread_cond_broadcast(&b->ready);
-    pthread_mutex_unlock(&b->lock);
+    for (struct lane *lane = b->ring_first; lane; lane = lane->ring_next) {
+        struct work *w = lane_remove(lane, from, request_id);
+        if (!w) continue;
+        b->waiting--;
+        b->bytes -= w->bytes;
+        return w;
+    }
+    return NULL;
 }
 
-size_t batcher_waiting(struct batcher *b)
+struct work *batcher_withdraw(struct batcher *b, const void *from, uint64_t request_id)
 {
-    pthread_mutex_lock(&b->lock);
-    size_t n = b->waiting;
-    pthread_mutex_unlock(&b->lock);
-    return n;
+    return withdraw(b, from, &request_id);
+}
+
+struct work *batcher_withdraw_any(struct batcher *b, const void *from)
+{
+    return withdraw(b, from, NULL);
+}
+
+size_t batcher_waiting(const struct batcher *b)
+{
+    return b->waiting;
 }

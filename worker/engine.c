@@ -1,14 +1,13 @@
-/* The predict engine: its inbox and predict threads, and the wiring of batcher, model cache, loader and
- * replies.
+/* The predict engine: the inbox thread, and the wiring of serving threads, model cache and loader.
  *
- *   inbox thread    owns its Redis connection and the decoding scratch; puts requests into the batcher
- *   predict threads take batches; thread i uses session i of each model
- *   loader, replies see engine_loader.c and reply.c
- * `stats` are atomics; everything else is set before the threads start. */
+ *   inbox thread     owns its Redis connection; hands model orders to the loader and the rest to the worker
+ *   serving threads  see serve.c; loader see engine_loader.c
+ * Everything else is set before the threads start. */
 #include "worker/engine.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include "base/clock.h"
@@ -16,11 +15,9 @@
 #include "base/mem.h"
 #include "queue/inbox.h"
 #include "queue/redis_clock.h"
-#include "worker/batcher.h"
-#include "worker/engine_batch.h"
 #include "worker/engine_loader.h"
 #include "worker/model_cache.h"
-#include "worker/reply.h"
+#include "worker/serve.h"
 
 enum {
     BATCH_ROWS = 256,
@@ -30,74 +27,37 @@ enum {
     TIMEOUT_MS = 2000,
     CLOCK_EVERY_MS = 1000,
     DRAIN_POLL_MS = 5,
+    QUIET_MS = 500,
 };
 static const size_t waiting_bytes = (size_t)256 << 20;
 
-struct predict_thread {
-    struct engine *engine;
-    pthread_t thread;
-    int index;
-};
-
 struct engine {
     struct engine_config config;
-    struct usage *usage; /* owned, as all below */
-    struct model_cache *cache;
+    struct model_cache *cache; /* owned, as all below */
     struct loader *loader;
-    struct batcher *batcher;
-    struct reply_queue *replies;
-    struct predict_thread *threads;
-    int threads_started;
+    struct serve **serves; /* predict_threads of them */
     pthread_t inbox;
     bool inbox_started;
     struct redis *redis; /* the inbox thread's */
-    struct message_tensor *scratch;
     int64_t clock_measured_ms;
 
     pthread_mutex_t lock; /* with wake: lets the inbox thread's back-off end early */
     pthread_cond_t wake;
     _Atomic bool stopping;
-    _Atomic int64_t requests, rows, batches, expired, refused, failed;
-    _Atomic size_t computing;
 };
 
 /* ---- the inbox thread
  * --------------------------------------------------------------------------------------------- */
 
-static void refuse(struct engine *g, const struct message_predict *p, const struct err *e, int code)
-{
-    reply_put(g->replies, reply_of_error(p, g->config.inc, e, code));
-}
-
-static void on_predict(struct engine *g, const struct message *m)
-{
-    struct err e = {0};
-    const struct message_predict *p = &m->predict;
-    if (p->deadline_us <= redis_clock_us()) {
-        g->expired++;
-        return;
-    }
-    struct work *w = work_create(m);
-    int rc = w ? batcher_put(g->batcher, w, &e)
-               : err_set(&e, ERR_OVERLOAD, NULL, "the worker has no memory for this now");
-    if (rc == 0) return;
-    g->refused++;
-    refuse(g, p, &e, rc);
-    work_free(w);
-}
-
 static void on_record(struct engine *g, struct inbox_record record)
 {
     struct message m;
     struct err e;
-    if (message_decode(&m, g->scratch, MESSAGE_TENSORS_MAX, record.data, record.len, &e)) {
+    if (message_decode(&m, NULL, 0, record.data, record.len, &e)) {
         log_warn("message-refused", "reason=\"%s\"", e.message);
         return;
     }
     switch (m.type) {
-    case MESSAGE_PREDICT:
-        on_predict(g, &m);
-        break;
     case MESSAGE_MODEL_LOAD:
         engine__loader_load(g->loader, m.model.tenant_id, m.model.version_id);
         break;
@@ -133,7 +93,6 @@ static int pop_some(struct engine *g, const char *key, struct err *e)
     if (rc == 0) rc = inbox_pop(g->redis, key, POP_COUNT, POP_BLOCK_MS, &batch, e);
     if (rc) return rc;
     for (size_t i = 0; i < batch.len; i++) on_record(g, inbox_batch_get(&batch, i));
-    if (batch.len) batcher_wake(g->batcher);
     inbox_batch_dispose(&batch);
     return 0;
 }
@@ -151,74 +110,6 @@ static void *run_inbox(void *arg)
         if (!rc && down) log_info("inbox-up", "key=%s", key);
         down = rc != 0;
         if (rc) wait_backoff(g);
-    }
-    return NULL;
-}
-
-/* ---- predict threads
- * ---------------------------------------------------------------------------------------------- */
-
-static size_t count_list(const struct work *w)
-{
-    size_t n = 0;
-    for (; w; w = w->next) n++;
-    return n;
-}
-
-/* The model left between the gateway's choice and now: ask another worker. */
-static void answer_stale(struct engine *g, const struct work *batch)
-{
-    struct err e = {0};
-    err_set(&e, ERR_STALE, NULL, "this worker does not hold the model version any more");
-    engine__loader_disown(g->loader, batch->message.predict.version_id);
-    for (; batch; batch = batch->next) refuse(g, &batch->message.predict, &e, ERR_STALE);
-}
-
-/* A version id names one tenant's model, but what stands in the message decides nothing: requests of a tenant
- * that does not own the model are split off and told that there is none. */
-static void compute(struct engine *g, int thread, struct work *batch)
-{
-    struct work *mine = NULL, **mine_tail = &mine, *others = NULL;
-    char tenant_id[ID_MAX];
-    memcpy(tenant_id, batch->message.predict.tenant_id, ID_MAX);
-    for (struct work *w = batch, *next; w; w = next) {
-        next = w->next;
-        bool same = strcmp(w->message.predict.tenant_id, tenant_id) == 0;
-        w->next = same ? NULL : others;
-        if (same) {
-            *mine_tail = w;
-            mine_tail = &w->next;
-        } else
-            others = w;
-    }
-    struct resident *m = model_cache_acquire(g->cache, tenant_id, batch->message.predict.version_id);
-    if (m) {
-        struct batch_counts counts = {0};
-        reply_put(g->replies, engine__batch_run(m->sessions[thread], model_signature(m->model), mine,
-                                                g->config.inc, &counts));
-        model_cache_release(g->cache, m);
-        g->requests += counts.requests;
-        g->rows += counts.rows;
-        g->batches += counts.runs;
-        g->failed += counts.failed;
-    } else
-        answer_stale(g, mine);
-    work_free_list(mine);
-    if (others) compute(g, thread, others);
-}
-
-static void *run_predict(void *arg)
-{
-    struct predict_thread *t = arg;
-    struct engine *g = t->engine;
-    struct work *batch, *expired;
-    while (batcher_take(g->batcher, g->config.batch_rows_max, &batch, &expired)) {
-        size_t n = count_list(batch);
-        g->computing += n;
-        g->expired += (int64_t)count_list(expired);
-        work_free_list(expired);
-        if (batch) compute(g, t->index, batch);
-        g->computing -= n;
     }
     return NULL;
 }
@@ -241,14 +132,14 @@ int engine_create(struct engine **out, const struct engine_config *config, struc
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&g->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    g->usage = usage_create(config->inc);
     g->cache = model_cache_create(config->model_bytes_max);
-    g->batcher = batcher_create(g->config.waiting_max, g->config.waiting_bytes_max);
     g->redis = redis_create(config->redis, TIMEOUT_MS);
-    g->threads = mem_alloc((size_t)config->predict_threads, sizeof *g->threads);
-    g->scratch = mem_alloc(MESSAGE_TENSORS_MAX, sizeof *g->scratch);
-    int rc = reply_queue_create(&g->replies, config->redis, g->usage, e);
-    if (rc == 0) rc = engine__loader_create(&g->loader, &g->config, g->cache, e);
+    g->serves = mem_alloc((size_t)config->predict_threads, sizeof(struct serve *));
+    int rc = engine__loader_create(&g->loader, &g->config, g->cache, e);
+    for (int i = 0; rc == 0 && i < config->predict_threads; i++) {
+        struct serve_config serve = {&g->config, g->cache, g->loader, i};
+        rc = serve_create(&g->serves[i], &serve, e);
+    }
     if (rc) {
         engine_free(g);
         return rc;
@@ -259,34 +150,28 @@ int engine_create(struct engine **out, const struct engine_config *config, struc
 
 int engine_start(struct engine *g, struct err *e)
 {
-    int rc = reply_queue_start(g->replies, e);
-    if (rc == 0) rc = engine__loader_start(g->loader, e);
-    for (int i = 0; rc == 0 && i < g->config.predict_threads; i++) {
-        g->threads[i] = (struct predict_thread){.engine = g, .index = i};
-        if (pthread_create(&g->threads[i].thread, NULL, run_predict, &g->threads[i]))
-            rc = err_errno(e, ERR_INTERNAL, "start predict thread %d", i);
-        else
-            g->threads_started++;
-    }
+    int rc = engine__loader_start(g->loader, e);
+    for (int i = 0; rc == 0 && i < g->config.predict_threads; i++) rc = serve_start(g->serves[i], e);
     if (rc == 0 && pthread_create(&g->inbox, NULL, run_inbox, g))
         rc = err_errno(e, ERR_INTERNAL, "start the inbox thread");
     g->inbox_started = rc == 0;
     return rc;
 }
 
-static size_t in_work(struct engine *g)
+static size_t in_work(const struct engine *g)
 {
-    return batcher_waiting(g->batcher) + g->computing + reply_queue_waiting(g->replies);
+    size_t n = 0;
+    for (int i = 0; i < g->config.predict_threads; i++) n += serve_in_work(g->serves[i]);
+    return n;
 }
 
 int engine_drain(struct engine *g, int deadline_ms)
 {
     engine__loader_withdraw(g->loader);
     int64_t until = clock_mono_ms() + deadline_ms;
-    /* Quiet for longer than a pop blocks, so that what gateways sent before they heard is answered as well.
-     */
+    /* Quiet for a while, so that what gateways sent before they heard is answered as well. */
     int64_t quiet_since = clock_mono_ms();
-    while (clock_mono_ms() - quiet_since < 2 * POP_BLOCK_MS) {
+    while (clock_mono_ms() - quiet_since < QUIET_MS) {
         if (in_work(g)) quiet_since = clock_mono_ms();
         if (clock_mono_ms() >= until) return in_work(g) ? ERR_TIMEOUT : 0;
         nanosleep(&(struct timespec){.tv_nsec = DRAIN_POLL_MS * 1000000}, NULL);
@@ -302,16 +187,11 @@ void engine_free(struct engine *g)
     pthread_cond_broadcast(&g->wake);
     pthread_mutex_unlock(&g->lock);
     if (g->inbox_started) pthread_join(g->inbox, NULL);
-    batcher_close(g->batcher);
-    for (int i = 0; i < g->threads_started; i++) pthread_join(g->threads[i].thread, NULL);
+    for (int i = 0; g->serves && i < g->config.predict_threads; i++) serve_free(g->serves[i]);
     engine__loader_free(g->loader);
-    reply_queue_free(g->replies);
-    batcher_free(g->batcher);
     model_cache_free(g->cache);
-    usage_free(g->usage);
     redis_free(g->redis);
-    mem_free(g->threads);
-    mem_free(g->scratch);
+    mem_free(g->serves);
     pthread_cond_destroy(&g->wake);
     pthread_mutex_destroy(&g->lock);
     mem_free(g);
@@ -326,11 +206,14 @@ void engine_describe(struct engine *g, struct heartbeat *h)
     h->model_bytes_max = g->config.model_bytes_max;
     h->model_bytes_free = used < g->config.model_bytes_max ? g->config.model_bytes_max - used : 0;
     h->predict_waiting = (int)in_work(g);
+    h->ports_len = 0;
+    for (int i = 0; i < g->config.predict_threads && i < HEARTBEAT_PORTS_MAX; i++)
+        snprintf(h->ports[h->ports_len++], LINK_ADDRESS_MAX, "%s", serve_address(g->serves[i]));
 }
 
 void engine_republish(struct engine *g)
 {
-    reply_queue_republish(g->replies);
+    for (int i = 0; i < g->config.predict_threads; i++) serve_republish(g->serves[i]);
     engine__loader_republish(g->loader);
 }
 
@@ -338,14 +221,17 @@ void engine_stats(struct engine *g, struct engine_stats *out)
 {
     struct loader_counts loads;
     engine__loader_counts(g->loader, &loads);
+    struct serve_stats sum = {0};
+    for (int i = 0; i < g->config.predict_threads; i++) serve_add_stats(g->serves[i], &sum);
     *out = (struct engine_stats){
-        .requests = g->requests,
-        .rows = g->rows,
-        .batches = g->batches,
-        .expired = g->expired,
-        .refused = g->refused,
-        .failed = g->failed,
-        .replies_lost = reply_queue_lost(g->replies),
+        .requests = sum.requests,
+        .rows = sum.rows,
+        .batches = sum.batches,
+        .expired = sum.expired,
+        .cancelled = sum.cancelled,
+        .refused = sum.refused,
+        .failed = sum.failed,
+        .replies_lost = sum.lost,
         .loads = loads.loads,
         .load_failures = loads.load_failures,
         .evictions = loads.evictions,

@@ -1,9 +1,9 @@
-/* The predict engine of a worker: reads the worker's inbox, batches requests per model version, computes on
- * its own threads, and returns replies in batches.
+/* The predict engine of a worker: serving threads that answer gateways, the models that they share, and the
+ * worker's inbox.
  *
- *   inbox thread: LMPOP ─▶ PREDICT ─▶ batcher (a queue per version) ─▶ predict threads ─▶ reply thread: MULTI
- * RPUSH…, HSET usage EXEC │                 MODEL_LOAD, MODEL_UNLOAD ─▶ loader thread: fetch, load, warm,
- * announce └── every other message ─▶ config.on_message
+ *   gateways ══ links ══▶ serving threads (worker/serve.h): batch, compute, count in Redis, answer
+ *   inbox thread: LMPOP ─┬▶ MODEL_LOAD, MODEL_UNLOAD ─▶ loader thread: fetch, load, warm, announce
+ *                        └▶ every other message ─▶ config.on_message
  *
  * create, start, drain and free are called from one thread; the rest from any. */
 #ifndef WORKER_ENGINE_H
@@ -22,8 +22,11 @@ struct engine_config {
     char inc[ID_MAX];                  /* the worker's incarnation */
     const struct redis_address *redis; /* borrowed until engine_free */
     int predict_threads;               /* ≥ 1 */
-    int64_t model_bytes_max;           /* resident models together */
-    int batch_rows_max;                /* 0: 256 */
+    const char
+        *listen; /* where they take predictions: "unix:/folder", or "host:port" and the ports after it */
+    const char *advertise;    /* the numeric host that gateways dial; NULL: as in listen */
+    int64_t model_bytes_max;  /* resident models together */
+    int batch_rows_max;       /* 0: 256 */
     size_t waiting_max;       /* requests waiting or running, all tenants; 0: 4,096. Beyond: ERR_OVERLOAD */
     size_t waiting_bytes_max; /* their bytes; 0: 256 MiB */
 
@@ -53,7 +56,8 @@ void engine_describe(struct engine *g, struct heartbeat *h);
 void engine_republish(struct engine *g);
 
 struct engine_stats {
-    int64_t requests, rows, batches, expired, refused, failed, replies_lost, loads, load_failures, evictions;
+    int64_t requests, rows, batches, expired, cancelled, refused, failed, replies_lost, loads, load_failures,
+        evictions;
     int64_t models, model_bytes;
 };
 void engine_stats(struct engine *g, struct engine_stats *out);

@@ -12,7 +12,7 @@ _Static_assert((int)MESSAGE_BOOL == (int)DATATYPE_BOOL + 1 && (int)MESSAGE_FP32 
 
 /* A request on its way through the batch. */
 struct item {
-    const struct work *work;
+    struct work *work;
     struct buf *outputs; /* one per output: rows computed so far */
     size_t *offsets;     /* one per input: bytes staged so far */
     int rc;
@@ -167,7 +167,7 @@ static struct reply *answer_outputs(const struct run *r, const struct item *item
         t->data = item->outputs[o].data;
         t->data_len = item->outputs[o].len;
     }
-    struct reply *reply = reply_of_outputs(p, &m, item->compute_us);
+    struct reply *reply = reply_of_outputs(item->work, &m, item->compute_us);
     mem_free(tensors);
     return reply;
 }
@@ -181,19 +181,18 @@ static struct reply *answer(const struct run *r, const struct item *item, const 
         return reply;
     }
     r->counts->failed++;
-    return reply_of_error(&item->work->message.predict, worker_inc, &item->err,
-                          item->rc ? item->rc : ERR_NOMEM);
+    return reply_of_error(item->work, worker_inc, &item->err, item->rc ? item->rc : ERR_NOMEM);
 }
 
-static bool items_init(struct run *r, const struct work *batch)
+static bool items_init(struct run *r, struct work *batch)
 {
-    for (const struct work *w = batch; w; w = w->next) r->items_len++;
+    for (struct work *w = batch; w; w = w->next) r->items_len++;
     r->items = mem_try_alloc(r->items_len, sizeof *r->items);
     r->segments = mem_try_alloc(r->items_len, sizeof *r->segments);
     r->inputs = mem_try_alloc(r->sig->n_inputs, sizeof *r->inputs);
     if (!r->items || !r->segments || !r->inputs) return false;
     struct item *item = r->items;
-    for (const struct work *w = batch; w; w = w->next, item++) {
+    for (struct work *w = batch; w; w = w->next, item++) {
         item->work = w;
         item->outputs = mem_try_alloc(r->sig->n_outputs, sizeof *item->outputs);
         item->offsets = mem_try_alloc(r->sig->n_inputs, sizeof *item->offsets);
@@ -216,13 +215,13 @@ static void items_dispose(struct run *r)
     mem_free(r->inputs);
 }
 
-static struct reply *all_failed(const struct work *batch, const char *worker_inc, struct batch_counts *counts)
+static struct reply *all_failed(struct work *batch, const char *worker_inc, struct batch_counts *counts)
 {
     struct reply *first = NULL;
     struct err e = {0};
     err_set(&e, ERR_OVERLOAD, NULL, "the worker has no memory for this prediction now");
-    for (const struct work *w = batch; w; w = w->next) {
-        struct reply *reply = reply_of_error(&w->message.predict, worker_inc, &e, ERR_OVERLOAD);
+    for (struct work *w = batch; w; w = w->next) {
+        struct reply *reply = reply_of_error(w, worker_inc, &e, ERR_OVERLOAD);
         counts->requests++;
         counts->failed++;
         if (!reply) continue;
@@ -232,8 +231,8 @@ static struct reply *all_failed(const struct work *batch, const char *worker_inc
     return first;
 }
 
-struct reply *engine__batch_run(struct model_session *s, const struct signature *sig,
-                                const struct work *batch, const char *worker_inc, struct batch_counts *counts)
+struct reply *engine__batch_run(struct model_session *s, const struct signature *sig, struct work *batch,
+                                const char *worker_inc, struct batch_counts *counts)
 {
     struct run r = {.session = s, .sig = sig, .counts = counts, .started_us = clock_mono_us()};
     struct reply *first = NULL;

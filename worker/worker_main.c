@@ -1,5 +1,6 @@
 /* tenor-worker: one process that answers predictions (engine) and trains (supervisor), and tells once a
  * second that it lives. */
+#include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,7 +23,7 @@ enum { REDIS_TIMEOUT_MS = 1000, NUDGE_MS = 100 };
 
 struct options {
     const char *log_level, *postgres_url, *redis_url, *redis_password, *blob_dir, *root_key_file, *runner,
-        *work_dir;
+        *work_dir, *predict_listen, *predict_advertise;
     int64_t job_slots, job_memory, predict_threads, threads_per_job, model_memory, lease_ms, drain_ms;
 };
 
@@ -35,6 +36,7 @@ struct worker {
     struct fetch *fetch;
     struct supervisor *supervisor;
     struct engine *engine;
+    char listen[LINK_ADDRESS_MAX], advertised[NI_MAXHOST];
     struct halt beat_halt;
     pthread_t beat_thread;
     bool beating;
@@ -71,6 +73,12 @@ static void parse(struct options *o, int argc, char **argv)
          "most threads of one training job"},
         {"predict-threads", OPTION_INT, &o->predict_threads, "1", 1, 256, false,
          "threads that compute predictions"},
+        {"predict-listen", OPTION_STR, &o->predict_listen, "", 0, 0, false,
+         "where predictions come in: unix:/folder, or a numeric host:port, of which each predict thread "
+         "takes the next; "
+         "by default sockets in the work folder"},
+        {"predict-advertise", OPTION_STR, &o->predict_advertise, "", 0, 0, false,
+         "name or address by which gateways reach a host:port; by default this machine's name"},
         {"model-memory", OPTION_BYTES, &o->model_memory, "1g", 1 << 20, INT64_MAX, false,
          "memory of loaded models"},
         {"lease", OPTION_DURATION_MS, &o->lease_ms, "10s", 1000, day_ms, false, "as the scheduler's"},
@@ -171,6 +179,36 @@ static void *beat(void *arg)
 
 /* ---- life ---- */
 
+/* The numeric address of the host name that gateways are told, once: loops never look names up. */
+static int resolve_advertised(const char *name, char out[NI_MAXHOST], struct err *e)
+{
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
+    char host[256];
+    if (!name[0] && gethostname(host, sizeof host) != 0) return err_errno(e, ERR_IO, "this machine's name");
+    if (name[0]) snprintf(host, sizeof host, "%s", name);
+    host[sizeof host - 1] = '\0';
+    int rc = getaddrinfo(host, NULL, &hints, &found);
+    if (rc == 0)
+        rc = getnameinfo(found->ai_addr, found->ai_addrlen, out, NI_MAXHOST, NULL, 0, NI_NUMERICHOST);
+    if (found) freeaddrinfo(found);
+    if (rc == 0) return 0;
+    return err_set(e, ERR_INVALID, "predict-advertise", "--predict-advertise: no address of \"%s\" (%s)",
+                   host, gai_strerror(rc));
+}
+
+/* Sockets in the work folder unless told otherwise. */
+static int settle_port(struct worker *w, struct engine_config *config, struct err *e)
+{
+    config->listen = w->options.predict_listen;
+    if (!config->listen[0]) {
+        snprintf(w->listen, sizeof w->listen, "unix:%s", w->options.work_dir);
+        config->listen = w->listen;
+    }
+    if (strncmp(config->listen, "unix:", 5) == 0) return 0;
+    config->advertise = w->advertised;
+    return resolve_advertised(w->options.predict_advertise, w->advertised, e);
+}
+
 static int start_engine(struct worker *w, struct err *e)
 {
     struct engine_config config = {.redis = &w->redis,
@@ -180,7 +218,8 @@ static int start_engine(struct worker *w, struct err *e)
                                    .on_message = on_message,
                                    .arg = w};
     memcpy(config.inc, w->inc, sizeof config.inc);
-    int rc = engine_create(&w->engine, &config, e);
+    int rc = settle_port(w, &config, e);
+    if (rc == 0) rc = engine_create(&w->engine, &config, e);
     return rc == 0 ? engine_start(w->engine, e) : rc;
 }
 

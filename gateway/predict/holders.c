@@ -1,5 +1,4 @@
-/* The tables of versions and workers, their refreshing, and the poll that finds lost workers and a Redis that
- * lost its memory. */
+/* The tables of versions and workers, their refreshing, the links, and the poll that finds lost workers. */
 #include "gateway/predict/holders.h"
 
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/heartbeat.h"
+#include "queue/inbox.h"
 #include "queue/message.h"
 #include "queue/redis_clock.h"
 
@@ -17,7 +17,6 @@ enum {
     BUCKETS = 1024,
     VERSIONS_MAX = 4096,
     IDLE_MS = 60000,
-    SENTINEL_LIFE_MS = 10000,
     WORKERS_POLLED = 1024,
     SHUNNED = 4,
     SHUN_MS = 300
@@ -42,13 +41,14 @@ struct version {
 
 struct holders {
     struct holders_config config;
+    struct loop *loop;
     struct redis_async *redis;
     struct event *poll, *recheck;
     struct version *buckets[BUCKETS];
     size_t versions;
     struct worker *workers;
-    int64_t poll_sent_us, last_poll_ms;
-    bool polling, sentinel_set;
+    int64_t poll_sent_us;
+    bool polling, poll_again; /* poll_again: a worker came to be known while a poll was under way */
     uint64_t dice;
 };
 
@@ -92,6 +92,8 @@ static struct version *version_of(struct holders *h, const char *version_id)
     return *slot;
 }
 
+static void ask_workers(struct holders *h);
+
 static struct worker *worker_of(struct holders *h, const char *inc)
 {
     struct worker *w = h->workers;
@@ -99,9 +101,10 @@ static struct worker *worker_of(struct holders *h, const char *inc)
     if (!w) {
         w = mem_alloc(1, sizeof *w);
         snprintf(w->inc, ID_MAX, "%s", inc);
-        inbox_worker_key(w->inbox, inc);
+        w->owner = h;
         w->next = h->workers;
         h->workers = w;
+        ask_workers(h); /* where it listens */
     }
     w->seen_ms = clock_mono_ms();
     return w;
@@ -130,13 +133,36 @@ static bool is_shunned(const struct version *v, const struct worker *w, int64_t 
     return false;
 }
 
-static size_t living(const struct version *v, struct worker **out)
+/* The least loaded port that is linked, or NULL. */
+static struct port *open_port(const struct worker *w)
+{
+    struct port *best = NULL;
+    for (size_t i = 0; i < w->ports_len; i++) {
+        struct port *port = &w->ports[i];
+        if (port->link && link_up(port->link) && (!best || port->outstanding < best->outstanding))
+            best = port;
+    }
+    return best;
+}
+
+static size_t living(const struct version *v, struct port **out)
 {
     size_t n = 0;
     int64_t now = clock_mono_ms();
-    for (size_t i = 0; i < v->holders_len; i++)
-        if (!v->holders[i]->lost && !is_shunned(v, v->holders[i], now)) out[n++] = v->holders[i];
+    for (size_t i = 0; i < v->holders_len; i++) {
+        struct port *port = v->holders[i]->lost ? NULL : open_port(v->holders[i]);
+        if (port && !is_shunned(v, v->holders[i], now)) out[n++] = port;
+    }
     return n;
+}
+
+/* Some holder is alive, although it may not be linked yet. */
+static bool has_living(const struct version *v)
+{
+    int64_t now = clock_mono_ms();
+    for (size_t i = 0; i < v->holders_len; i++)
+        if (!v->holders[i]->lost && !is_shunned(v, v->holders[i], now)) return true;
+    return false;
 }
 
 /* ---- asking
@@ -163,7 +189,7 @@ static void on_members(void *arg, int rc, const redisReply *reply, const struct 
     (void)e;
     struct version *v = arg;
     struct holders *h = v->owner;
-    struct worker *alive[PLACEMENT_HOLDERS_MAX];
+    struct port *open[PLACEMENT_HOLDERS_MAX];
     v->fetching = false;
     if (rc) return; /* the recheck asks again */
     v->fetched_ms = clock_mono_ms();
@@ -172,9 +198,9 @@ static void on_members(void *arg, int rc, const redisReply *reply, const struct 
         const char *inc = redis_reply_str(reply->element[i]);
         if (inc && id_valid(inc, "inc")) add_holder(v, worker_of(h, inc));
     }
-    if (living(v, alive))
+    if (living(v, open))
         h->config.on_ready(h->config.arg, v->version_id);
-    else if (v->wanted && clock_mono_ms() - v->place_sent_ms >= HOLDERS_PLACE_EVERY_MS)
+    else if (!has_living(v) && v->wanted && clock_mono_ms() - v->place_sent_ms >= HOLDERS_PLACE_EVERY_MS)
         send_place(v);
 }
 
@@ -194,14 +220,14 @@ static uint64_t roll(struct holders *h)
     return h->dice;
 }
 
-struct worker *holders_pick(struct holders *h, const char *version_id)
+struct port *holders_pick(struct holders *h, const char *version_id)
 {
-    struct worker *alive[PLACEMENT_HOLDERS_MAX];
+    struct port *open[PLACEMENT_HOLDERS_MAX];
     struct version *v = version_of(h, version_id);
-    size_t n = living(v, alive);
+    size_t n = living(v, open);
     if (n == 0 || clock_mono_ms() - v->fetched_ms > HOLDERS_FRESH_MS) refresh(v);
     if (n == 0) return NULL;
-    struct worker *a = alive[roll(h) % n], *b = alive[roll(h) % n];
+    struct port *a = open[roll(h) % n], *b = open[roll(h) % n];
     return b->outstanding < a->outstanding ? b : a;
 }
 
@@ -230,10 +256,9 @@ void holders_forget(struct holders *h, const char *version_id, const char *inc)
 
 bool holders_known(struct holders *h, const char *version_id)
 {
-    struct worker *alive[PLACEMENT_HOLDERS_MAX];
     struct version *v = version_of(h, version_id);
     if (clock_mono_ms() - v->fetched_ms > HOLDERS_FRESH_MS) refresh(v);
-    return living(v, alive) > 0;
+    return has_living(v);
 }
 
 void holders_placed(struct holders *h, const struct placement_change *change)
@@ -267,23 +292,94 @@ static void strike_out(struct holders *h, const struct worker *w)
         }
 }
 
+/* ---- links
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void on_link_up(void *arg)
+{
+    struct port *port = arg;
+    struct holders *h = port->worker->owner;
+    h->config.on_ready(h->config.arg, NULL);
+}
+
+static void on_link_record(void *arg, const char *data, size_t len)
+{
+    struct port *port = arg;
+    struct holders *h = port->worker->owner;
+    h->config.on_record(h->config.arg, port, data, len);
+}
+
+static void hang_up(struct port *port)
+{
+    struct holders *h = port->worker->owner;
+    if (!port->link) return;
+    link_free(port->link);
+    port->link = NULL;
+    h->config.on_lost(h->config.arg, port);
+}
+
+static void on_link_down(void *arg, const char *why)
+{
+    struct port *port = arg;
+    log_warn("link-down", "inc=%s address=%s outstanding=%d reason=\"%s\"", port->worker->inc, port->address,
+             port->outstanding, why);
+    hang_up(port); /* the next poll dials again, if the worker lives */
+}
+
+static void dial(struct port *port)
+{
+    struct holders *h = port->worker->owner;
+    struct link_events events = {
+        .on_up = on_link_up, .on_record = on_link_record, .on_down = on_link_down, .arg = port};
+    struct err e;
+    if (port->link || link_dial(&port->link, h->loop, port->address, h->config.key, &events, &e) == 0) return;
+    log_warn("link-failed", "inc=%s reason=\"%s\"", port->worker->inc, e.message);
+}
+
+static void learn_ports(struct worker *w, const struct heartbeat *beat)
+{
+    if (w->ports_len || !beat->ports_len) return;
+    w->ports = mem_alloc(beat->ports_len, sizeof *w->ports);
+    w->ports_len = beat->ports_len;
+    for (size_t i = 0; i < w->ports_len; i++) {
+        w->ports[i].worker = w;
+        snprintf(w->ports[i].address, sizeof w->ports[i].address, "%s", beat->ports[i]);
+    }
+}
+
+static int outstanding(const struct worker *w)
+{
+    int n = 0;
+    for (size_t i = 0; i < w->ports_len; i++) n += w->ports[i].outstanding;
+    return n;
+}
+
 /* ---- the poll
  * ----------------------------------------------------------------------------------------------------- */
 
-static void on_heartbeat(struct holders *h, struct worker *w, bool alive, int64_t now)
+static void on_alive(struct worker *w, const char *json, size_t len)
 {
-    if (alive) {
-        if (w->lost) log_info("worker-back", "inc=%s", w->inc);
-        w->lost = false;
-        w->missing_since_ms = 0;
-        return;
-    }
+    struct heartbeat *beat = mem_alloc(1, sizeof *beat);
+    struct err e = {0};
+    if (w->lost) log_info("worker-back", "inc=%s", w->inc);
+    w->lost = false;
+    w->missing_since_ms = 0;
+    if (heartbeat_decode(beat, json, len, &e) == 0)
+        learn_ports(w, beat);
+    else
+        log_warn("heartbeat-refused", "inc=%s reason=\"%s\"", w->inc, e.message);
+    mem_free(beat);
+    for (size_t i = 0; i < w->ports_len; i++) dial(&w->ports[i]);
+}
+
+static void on_missing(struct holders *h, struct worker *w, int64_t now)
+{
     if (!w->missing_since_ms) w->missing_since_ms = now;
     if (w->lost || now - w->missing_since_ms < HOLDERS_LOST_MS) return;
     w->lost = true;
     strike_out(h, w);
-    log_warn("worker-lost", "inc=%s outstanding=%d", w->inc, w->outstanding);
-    h->config.on_lost(h->config.arg, w);
+    log_warn("worker-lost", "inc=%s outstanding=%d", w->inc, outstanding(w));
+    for (size_t i = 0; i < w->ports_len; i++) hang_up(&w->ports[i]);
 }
 
 /* Lost workers that nothing points at any more. */
@@ -291,7 +387,7 @@ static void sweep_workers(struct holders *h, int64_t now)
 {
     for (struct worker **slot = &h->workers; *slot;) {
         struct worker *w = *slot;
-        if (!w->lost || w->outstanding || now - w->seen_ms < IDLE_MS) {
+        if (!w->lost || outstanding(w) || now - w->seen_ms < IDLE_MS) {
             slot = &w->next;
             continue;
         }
@@ -302,6 +398,7 @@ static void sweep_workers(struct holders *h, int64_t now)
                     if (v->shunned[k].worker == w) v->shunned[k].worker = NULL;
             }
         *slot = w->next;
+        mem_free(w->ports);
         mem_free(w);
     }
 }
@@ -323,11 +420,16 @@ static void on_polled(void *arg, int rc, const redisReply *reply, const struct e
     for (size_t i = 0; rc == 0 && i < q->n && i < reply->elements; i++) {
         struct worker *w = h->workers;
         while (w && strcmp(w->inc, q->incs[i]) != 0) w = w->next;
-        if (w) on_heartbeat(h, w, reply->element[i]->type != REDIS_REPLY_NIL, now);
+        const char *json = w ? redis_reply_str(reply->element[i]) : NULL;
+        if (json)
+            on_alive(w, json, reply->element[i]->len);
+        else if (w)
+            on_missing(h, w, now);
     }
     sweep_workers(h, now);
     if (h->versions > VERSIONS_MAX) sweep_versions(h, now);
     mem_free(q);
+    if (h->poll_again && rc == 0) ask_workers(h);
 }
 
 static void on_time(void *arg, int rc, const redisReply *reply, const struct err *e)
@@ -337,23 +439,11 @@ static void on_time(void *arg, int rc, const redisReply *reply, const struct err
     if (rc == 0) redis_clock_learn(reply, h->poll_sent_us);
 }
 
-/* The key that is only ever missing before it was first set, or when Redis forgot. */
-static void on_sentinel(void *arg, int rc, const redisReply *reply, const struct err *e)
-{
-    (void)e;
-    struct holders *h = arg;
-    if (rc) return;
-    bool forgot = h->sentinel_set && reply->type == REDIS_REPLY_NIL;
-    h->sentinel_set = true;
-    if (!forgot) return;
-    log_warn("redis-forgot", "loop=%d", h->config.loop_index);
-    h->config.on_amnesia(h->config.arg);
-}
-
 static void ask_workers(struct holders *h)
 {
     size_t n = 0;
     for (struct worker *w = h->workers; w; w = w->next) n++;
+    h->poll_again = h->polling;
     if (n == 0 || h->polling) return;
     if (n > WORKERS_POLLED) n = WORKERS_POLLED;
     struct question *q = mem_alloc(1, sizeof *q + n * ID_MAX);
@@ -374,15 +464,9 @@ static void ask_workers(struct holders *h)
 
 void holders_poll(struct holders *h)
 {
-    int64_t now = clock_mono_ms();
     if (!redis_async_up(h->redis)) return;
-    /* Away for longer than the sentinel lives: its absence says nothing then. */
-    if (now - h->last_poll_ms > SENTINEL_LIFE_MS / 2) h->sentinel_set = false;
-    h->last_poll_ms = now;
     h->poll_sent_us = clock_mono_us();
     redis_async_call(h->redis, on_time, h, "TIME");
-    redis_async_call(h->redis, on_sentinel, h, "SET tnr:loop:%s:%d 1 PX %d GET", h->config.inc,
-                     h->config.loop_index, SENTINEL_LIFE_MS);
     ask_workers(h);
 }
 
@@ -412,6 +496,7 @@ struct holders *holders_create(struct loop *loop, struct redis_async *redis,
     struct holders *h = mem_alloc(1, sizeof *h);
     struct timeval poll = every(HOLDERS_POLL_MS), recheck = every(HOLDERS_RECHECK_MS);
     h->config = *config;
+    h->loop = loop;
     h->redis = redis;
     crypto_random(&h->dice, sizeof h->dice);
     h->dice |= 1; /* xorshift must not start from 0 */
@@ -434,6 +519,8 @@ void holders_free(struct holders *h)
         }
     for (struct worker *w = h->workers, *next; w; w = next) {
         next = w->next;
+        for (size_t i = 0; i < w->ports_len; i++) link_free(w->ports[i].link);
+        mem_free(w->ports);
         mem_free(w);
     }
     mem_free(h);

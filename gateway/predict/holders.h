@@ -1,9 +1,11 @@
-/* Who holds which model version, who is alive, and who is busy, as one loop knows it.
+/* Who holds which model version, who is alive, and who is busy, as one loop knows it; and its links to them.
  *
- *   pick ──known and alive──▶ a worker │ unknown ──SMEMBERS──▶ on_ready │ nobody ──PLACE to the scheduler──▶
+ *   pick ──known, linked──▶ a port │ unknown ──SMEMBERS──▶ on_ready │ nobody ──PLACE to the scheduler──▶
  * tnr:placed, or a look every 100 ms ──▶ on_ready
  *
- * A worker without a heartbeat for HOLDERS_LOST_MS beyond its life is lost. Loop thread only. */
+ * A worker's heartbeat says at which ports its serving threads listen; each port is dialled once and again
+ * when the link breaks. A worker without a heartbeat for HOLDERS_LOST_MS beyond its life is lost. Loop thread
+ * only. */
 #ifndef GATEWAY_PREDICT_HOLDERS_H
 #define GATEWAY_PREDICT_HOLDERS_H
 
@@ -11,7 +13,7 @@
 #include <stdbool.h>
 #include "base/ids.h"
 #include "base/loop.h"
-#include "queue/inbox.h"
+#include "queue/link.h"
 #include "queue/placement.h"
 #include "queue/redis_async.h"
 
@@ -23,23 +25,30 @@ enum {
     HOLDERS_PLACE_EVERY_MS = 1000
 };
 
+/* A serving thread of a worker. */
+struct port {
+    struct worker *worker;
+    char address[LINK_ADDRESS_MAX];
+    struct link *link; /* NULL: not dialled now */
+    int outstanding;   /* requests of this loop that it has; the road counts */
+};
+
 struct worker {
     char inc[ID_MAX];
-    char inbox[INBOX_KEY_MAX];
-    int outstanding; /* requests of this loop that it has; the road counts */
+    struct holders *owner;
+    struct port *ports; /* owned; none before its first heartbeat was read, and the same ones from then on */
+    size_t ports_len;
     bool lost;
     int64_t missing_since_ms; /* no heartbeat since; 0: it has one */
-    int64_t expire_sent_ms;   /* when its inbox was last given a life time */
     int64_t seen_ms;
     struct worker *next;
 };
 
 struct holders_config {
-    const char *inc; /* the gateway's; borrowed */
-    int loop_index;
+    uint8_t key[LINK_KEY_LEN];
     void (*on_ready)(void *arg, const char *version_id); /* a holder may be there now: pick again */
-    void (*on_lost)(void *arg, struct worker *w);        /* its requests go elsewhere */
-    void (*on_amnesia)(void *arg); /* Redis lost its memory: what is in inboxes is gone */
+    void (*on_lost)(void *arg, struct port *port);       /* its requests go elsewhere */
+    void (*on_record)(void *arg, struct port *port, const char *data, size_t len);
     void *arg;
 };
 
@@ -48,9 +57,9 @@ struct holders *holders_create(struct loop *loop, struct redis_async *redis,
                                const struct holders_config *config);
 void holders_free(struct holders *h); /* after redis is freed */
 
-/* The less loaded of two living holders, or NULL: then whatever can be done about it is under way, if the
- * version is wanted. */
-struct worker *holders_pick(struct holders *h, const char *version_id);
+/* The less loaded port of two living holders, or NULL: then whatever can be done about it is under way, if
+ * the version is wanted. */
+struct port *holders_pick(struct holders *h, const char *version_id);
 /* One request more (or less) waits for a holder of the version. */
 void holders_want(struct holders *h, const char *tenant_id, const char *version_id, uint64_t bytes);
 void holders_unwant(struct holders *h, const char *version_id);

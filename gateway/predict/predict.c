@@ -202,11 +202,8 @@ static void reserve_record(struct buf *record, const struct message *m)
 
 static int encode_record(struct predict_request *r, int64_t timeout_ms, struct err *e)
 {
-    struct predict *p = r->owner;
     struct message m = {.type = MESSAGE_PREDICT};
     m.predict.request_id = r->id;
-    memcpy(m.predict.reply_inc, p->config.inc, ID_MAX);
-    m.predict.reply_loop = (uint16_t)p->config.loop_index;
     memcpy(m.predict.tenant_id, r->tenant_id, ID_MAX);
     memcpy(m.predict.version_id, r->route->route.version_id, ID_MAX);
     m.predict.deadline_us = redis_clock_us() + timeout_ms * 1000;
@@ -436,7 +433,7 @@ void predict_free(struct predict *p)
 
 bool predict_ready(const struct predict *p)
 {
-    return redis_async_up(p->commands) && redis_async_up(p->inbox);
+    return redis_async_up(p->commands);
 }
 
 void predict_stats(const struct predict *p, struct predict_stats *out)

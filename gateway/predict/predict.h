@@ -56,7 +56,6 @@ struct model_route {
 struct route_lookup;
 
 struct predict_config {
-    char inc[ID_MAX]; /* the gateway's incarnation */
     int loop_index;
     const struct redis_address *redis; /* borrowed until predict_free */
     size_t body_limit_bytes;           /* 0: 32 MiB */

@@ -8,7 +8,6 @@
 #include "gateway/predict/infer.h"
 #include "gateway/predict/predict.h"
 #include "gateway/predict/route_cache.h"
-#include "queue/inbox.h"
 #include "queue/redis_async.h"
 
 struct event;
@@ -35,23 +34,23 @@ struct predict_request {
     struct buf record;          /* owned: the encoded PREDICT, kept for sending it again */
     int64_t rows_max;           /* ≤ 0: no limit of the plan */
     struct event *deadline;     /* owned */
-    struct worker *worker;      /* SENT: who has it */
+    struct port *port;          /* SENT: who has it */
     int attempts;
+    bool answered; /* SENT: its answer has come */
 };
 
 struct predict {
     struct predict_config config;
     struct loop *loop;
-    struct redis_async *commands, *inbox, *events; /* owned, as all below */
+    struct redis_async *commands, *events; /* owned, as all below */
     struct route_cache *routes;
     struct admission *admission;
     struct holders *holders;
     struct predict_request *buckets[PREDICT_BUCKETS];
     struct predict_request *first, *last;
     uint64_t next_id;
-    char inbox_key[INBOX_KEY_MAX];
-    bool popping, inbox_was_up, freeing;
-    struct event *retry;            /* what could not be sent or popped is tried again */
+    bool freeing;
+    struct event *retry;            /* what could not be sent is tried again */
     struct message_tensor *scratch; /* MESSAGE_TENSORS_MAX */
     struct predict_stats stats;
 };

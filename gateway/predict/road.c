@@ -1,4 +1,4 @@
-/* The worker's half of the predict road: sending to a holder, popping replies, and sending again what was
+/* The worker's half of the predict road: sending to a holder, taking its answers, and sending again what was
  * lost on the way.
  *
  * Predictions are pure, so a request may be sent any number of times; the first answer counts, and only a
@@ -11,18 +11,31 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { POP_BLOCK_MS = 1000, RETRY_MS = 100, EXPIRE_EVERY_MS = 1000 };
+enum { RETRY_MS = 100 };
 
 static const char *const channels[] = {PLACEMENT_CHANNEL, CHANGED_CHANNEL};
 
 /* ---- sending
  * ------------------------------------------------------------------------------------------------------ */
 
+/* Nobody waits for its answer any more: one that is still on its way is dropped when it comes. */
+static void tell_cancelled(const struct predict_request *r)
+{
+    struct message m = {.type = MESSAGE_PREDICT_CANCEL, .predict = {.request_id = r->id}};
+    struct buf record = {0};
+    message_encode(&record, &m);
+    if (!record.failed) link_send(r->port->link, record.data, record.len);
+    buf_dispose(&record);
+}
+
 void predict__recall(struct predict_request *r)
 {
-    if (r->state == REQUEST_SENT) r->worker->outstanding--;
+    if (r->state == REQUEST_SENT) {
+        r->port->outstanding--;
+        if (r->port->link && !r->answered) tell_cancelled(r);
+    }
     if (r->state == REQUEST_PLACING) holders_unwant(r->owner->holders, r->route->route.version_id);
-    r->worker = NULL;
+    r->port = NULL;
     if (r->state > REQUEST_BODY) r->state = REQUEST_BODY; /* stands between two places */
 }
 
@@ -41,57 +54,6 @@ static void send_again(struct predict_request *r)
     predict__place(r);
 }
 
-struct push {
-    struct predict *owner;
-    uint64_t id;
-    int attempt;
-};
-
-static void on_pushed(void *arg, int rc, const redisReply *reply, const struct err *e)
-{
-    (void)reply;
-    struct push *push = arg;
-    struct predict_request *r = push->owner->freeing ? NULL : predict__find(push->owner, push->id);
-    bool current = r && r->state == REQUEST_SENT && r->attempts == push->attempt;
-    mem_free(push);
-    if (!rc || !current) return;
-    if (rc == ERR_UNAVAILABLE) {
-        message_mark_resent(&r->record);
-        predict__recall(r);
-        wait_for_holder(r); /* the retry timer sends it once Redis is back */
-        return;
-    }
-    struct err failure = *e;
-    failure.retry_after_ms = 1000;
-    predict__fail(r, &failure);
-}
-
-/* An inbox that its worker has left behind must not stay in Redis for ever. */
-static void renew_expiry(struct predict *p, struct worker *w)
-{
-    int64_t now = clock_mono_ms();
-    if (now - w->expire_sent_ms < EXPIRE_EVERY_MS) return;
-    w->expire_sent_ms = now;
-    redis_async_call(p->commands, NULL, NULL, "PEXPIRE %s %d", w->inbox, INBOX_EXPIRE_MS);
-}
-
-static int push(struct predict_request *r, struct worker *w)
-{
-    struct predict *p = r->owner;
-    struct push *push = mem_alloc(1, sizeof *push);
-    *push = (struct push){p, r->id, ++r->attempts};
-    const char *argv[] = {"RPUSH", w->inbox, r->record.data};
-    size_t lens[] = {5, strlen(w->inbox), r->record.len};
-    int rc = redis_async_argv(p->commands, 0, on_pushed, push, 3, argv, lens);
-    if (rc) {
-        r->attempts--;
-        mem_free(push);
-        return rc;
-    }
-    renew_expiry(p, w);
-    return 0;
-}
-
 void predict__place(struct predict_request *r)
 {
     struct predict *p = r->owner;
@@ -103,17 +65,19 @@ void predict__place(struct predict_request *r)
         predict__fail(r, &e);
         return;
     }
-    struct worker *w = holders_pick(p->holders, r->route->route.version_id);
-    int rc = w ? push(r, w) : ERR_UNAVAILABLE;
+    struct port *port = holders_pick(p->holders, r->route->route.version_id);
+    int rc = port ? link_send(port->link, r->record.data, r->record.len) : ERR_UNAVAILABLE;
     if (rc == 0) {
         r->state = REQUEST_SENT;
-        r->worker = w;
-        w->outstanding++;
+        r->attempts++;
+        r->answered = false;
+        r->port = port;
+        port->outstanding++;
     } else if (rc == ERR_UNAVAILABLE) {
-        if (!w) p->stats.placed_waits++;
+        p->stats.placed_waits++;
         wait_for_holder(r);
     } else {
-        err_set(&e, ERR_OVERLOAD, NULL, "too many commands to Redis are in flight");
+        err_set(&e, ERR_OVERLOAD, NULL, "too many requests wait for a worker that does not read them");
         e.retry_after_ms = 1000;
         predict__fail(r, &e);
     }
@@ -132,11 +96,11 @@ static void place_waiting(struct predict *p, const char *version_id)
     }
 }
 
-static void resend(struct predict *p, const struct worker *only)
+static void resend(struct predict *p, const struct port *port)
 {
     for (struct predict_request *r = p->first, *next; r; r = next) {
         next = r->next;
-        if (r->state == REQUEST_SENT && (!only || r->worker == only)) send_again(r);
+        if (r->state == REQUEST_SENT && r->port == port) send_again(r);
     }
 }
 
@@ -145,14 +109,9 @@ static void on_ready(void *arg, const char *version_id)
     place_waiting(arg, version_id);
 }
 
-static void on_lost(void *arg, struct worker *w)
+static void on_lost(void *arg, struct port *port)
 {
-    resend(arg, w);
-}
-
-static void on_amnesia(void *arg)
-{
-    resend(arg, NULL);
+    resend(arg, port);
 }
 
 static void on_published(void *arg, const char *channel, const char *data, size_t len)
@@ -228,19 +187,18 @@ static void answer(struct predict_request *r, const struct message *m)
     buf_dispose(&body);
 }
 
-static void on_reply(struct predict *p, const struct message *m)
+static void on_reply(struct predict *p, const struct port *from, const struct message *m)
 {
     struct predict_request *r = predict__find(p, m->reply.request_id);
     struct err e = {0};
-    if (!r || (r->state != REQUEST_SENT && r->state != REQUEST_PLACING)) return; /* answered, gone or late */
+    if (!r || r->state != REQUEST_SENT || r->port != from) return; /* answered, gone or late */
+    r->answered = true;
     if (m->reply.code == 0) {
         answer(r, m);
         return;
     }
     if (m->reply.code == ERR_STALE) {
-        if (r->state != REQUEST_SENT || strcmp(r->worker->inc, m->reply.worker_inc) != 0)
-            return; /* sent on already */
-        holders_forget(p->holders, r->route->route.version_id, m->reply.worker_inc);
+        holders_forget(p->holders, r->route->route.version_id, from->worker->inc);
         predict__place(r);
         return;
     }
@@ -249,36 +207,18 @@ static void on_reply(struct predict *p, const struct message *m)
     predict__fail(r, &e);
 }
 
-static void start_pop(struct predict *p);
-
-static void on_popped(void *arg, int rc, const redisReply *reply, const struct err *e)
+static void on_record(void *arg, struct port *port, const char *data, size_t len)
 {
     struct predict *p = arg;
-    p->popping = false;
-    if (p->freeing) return;
-    if (rc) {
-        log_warn("pop-failed", "loop=%d reason=\"%s\"", p->config.loop_index, e->message);
-        return; /* the retry timer pops again */
+    struct message m;
+    struct err bad;
+    int decoded = message_decode(&m, p->scratch, MESSAGE_TENSORS_MAX, data, len, &bad);
+    if (decoded == 0 && m.type == MESSAGE_PREDICT_REPLY) {
+        on_reply(p, port, &m);
+        return;
     }
-    struct inbox_batch batch = inbox_batch_of(reply);
-    for (size_t i = 0; i < batch.len; i++) {
-        struct inbox_record record = inbox_batch_get(&batch, i);
-        struct message m;
-        struct err bad;
-        int decoded = message_decode(&m, p->scratch, MESSAGE_TENSORS_MAX, record.data, record.len, &bad);
-        if (decoded == 0 && m.type == MESSAGE_PREDICT_REPLY)
-            on_reply(p, &m);
-        else
-            log_warn("reply-refused", "reason=\"%s\"", decoded ? bad.message : "not a reply");
-    }
-    start_pop(p);
-}
-
-static void start_pop(struct predict *p)
-{
-    if (p->popping || p->freeing) return;
-    const char *argv[] = {"BLMPOP", "1", "1", p->inbox_key, "LEFT", "COUNT", "256"};
-    p->popping = redis_async_argv(p->inbox, POP_BLOCK_MS, on_popped, p, 7, argv, NULL) == 0;
+    log_warn("reply-refused", "reason=\"%s\"", decoded ? bad.message : "not a reply");
+    link_refuse(port->link, "a malformed reply");
 }
 
 static void on_commands_state(void *arg, bool up)
@@ -287,22 +227,11 @@ static void on_commands_state(void *arg, bool up)
     if (up) holders_poll(p->holders);
 }
 
-/* A pop that was under way when the connection broke may have taken replies with it. */
-static void on_inbox_state(void *arg, bool up)
-{
-    struct predict *p = arg;
-    if (!up) return;
-    start_pop(p);
-    if (p->inbox_was_up) resend(p, NULL);
-    p->inbox_was_up = true;
-}
-
 static void on_retry(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     struct predict *p = arg;
-    if (redis_async_up(p->inbox)) start_pop(p);
-    if (redis_async_up(p->commands)) place_waiting(p, NULL);
+    place_waiting(p, NULL);
 }
 
 /* ---- life
@@ -318,15 +247,10 @@ static struct redis_async *connect_as(struct predict *p, const char *name,
 
 int predict__road_open(struct predict *p, struct err *e)
 {
-    struct holders_config holders = {.inc = p->config.inc,
-                                     .loop_index = p->config.loop_index,
-                                     .on_ready = on_ready,
-                                     .on_lost = on_lost,
-                                     .on_amnesia = on_amnesia,
-                                     .arg = p};
-    inbox_loop_key(p->inbox_key, p->config.inc, p->config.loop_index);
+    struct holders_config holders = {
+        .on_ready = on_ready, .on_lost = on_lost, .on_record = on_record, .arg = p};
+    link_key(holders.key, p->config.redis);
     p->commands = connect_as(p, "commands", on_commands_state);
-    p->inbox = connect_as(p, "inbox", on_inbox_state);
     p->events = connect_as(p, "events", on_events_state);
     redis_async_subscribe(p->events, channels, 2, on_published, p);
     p->holders = holders_create(p->loop, p->commands, &holders);
@@ -340,7 +264,6 @@ void predict__road_close(struct predict *p)
 {
     if (p->retry) event_free(p->retry);
     redis_async_free(p->events);
-    redis_async_free(p->inbox);
     redis_async_free(p->commands);
     holders_free(p->holders);
 }

@@ -17,10 +17,8 @@ static struct message a_predict(struct message_tensor t[2])
 {
     struct message m = {.type = MESSAGE_PREDICT, .tensors = t, .tensors_len = 2};
     m.predict.request_id = 0x1122334455667788u;
-    id_new(m.predict.reply_inc, "inc");
     id_new(m.predict.tenant_id, "ten");
     id_new(m.predict.version_id, "ver");
-    m.predict.reply_loop = 3;
     m.predict.deadline_us = 1234567890123;
     m.predict.rows = 3;
     t[0] = (struct message_tensor){

@@ -130,15 +130,16 @@ static struct usage_total read_only_row(struct redis *r, const char *inc)
     return row;
 }
 
-static void publish(struct usage *u, struct redis *r, size_t commands)
+static void publish(struct usage *u, struct redis *r)
 {
-    size_t appended;
-    assert_int_equal(redis_append(r, NULL, "MULTI"), 0);
-    assert_int_equal(usage_append_dirty(u, r, &appended, NULL), 0);
-    assert_int_equal(appended, commands);
-    assert_int_equal(redis_append(r, NULL, "EXEC"), 0);
-    assert_int_equal(redis_take_all(r, 2 + appended, NULL), 0);
+    struct usage_command c;
+    assert_true(usage_dirty(u));
+    assert_int_equal(usage_take_dirty(u, &c, NULL), 0);
+    assert_false(usage_dirty(u));
+    assert_int_equal(redis_call_argv(r, NULL, c.argc, c.argv, NULL, NULL), 0);
+    usage_command_dispose(&c);
     usage_confirm(u, true);
+    assert_false(usage_dirty(u)); /* nothing new, nothing to say */
 }
 
 static void totals_are_set_and_grow(void **state)
@@ -149,12 +150,11 @@ static void totals_are_set_and_grow(void **state)
     id_new(inc, "inc");
     id_new(tenant, "ten");
     id_new(version, "ver");
-    struct usage *u = usage_create(inc);
+    struct usage *u = usage_create(inc, 0);
     assert_int_equal(usage_add(u, tenant, version, 1, 10, 100, NULL), 0);
-    publish(u, r, 1);
-    publish(u, r, 0); /* nothing new, nothing said */
+    publish(u, r);
     assert_int_equal(usage_add(u, tenant, version, 1, 5, 50, NULL), 0);
-    publish(u, r, 1);
+    publish(u, r);
     struct usage_total row = read_only_row(r, inc);
     assert_string_equal(row.tenant_id, tenant);
     assert_string_equal(row.version_id, version);
@@ -174,12 +174,12 @@ static void totals_lost_by_redis_are_published_again_and_not_doubled(void **stat
     id_new(inc, "inc");
     id_new(tenant, "ten");
     id_new(version, "ver");
-    struct usage *u = usage_create(inc);
+    struct usage *u = usage_create(inc, 0);
     usage_add(u, tenant, version, 3, 30, 300, NULL);
-    publish(u, r, 1);
+    publish(u, r);
     redis_fixture_flush();
     usage_touch_all(u);
-    publish(u, r, 1);
+    publish(u, r);
     assert_int_equal(read_only_row(r, inc).rows, 30);
     assert_int_equal(usage_incarnations(r, &incs, &n, NULL), 0);
     assert_int_equal(n, 1);
@@ -198,20 +198,40 @@ static void an_unconfirmed_total_goes_out_again(void **state)
     (void)state;
     struct redis *r = redis_fixture_connect();
     char inc[ID_MAX], tenant[ID_MAX], version[ID_MAX];
-    size_t appended;
+    struct usage_command c;
     id_new(inc, "inc");
     id_new(tenant, "ten");
     id_new(version, "ver");
-    struct usage *u = usage_create(inc);
+    struct usage *u = usage_create(inc, 0);
     usage_add(u, tenant, version, 1, 1, 1, NULL);
-    assert_int_equal(redis_append(r, NULL, "MULTI"), 0);
-    assert_int_equal(usage_append_dirty(u, r, &appended, NULL), 0);
-    assert_int_equal(redis_append(r, NULL, "DISCARD"), 0);
-    assert_int_equal(redis_take_all(r, 3, NULL), 0);
+    assert_int_equal(usage_take_dirty(u, &c, NULL), 0);
+    usage_command_dispose(&c);
+    usage_add(u, tenant, version, 1, 1, 1, NULL); /* while the first is on its way */
     usage_confirm(u, false);
-    publish(u, r, 1);
-    assert_int_equal(read_only_row(r, inc).rows, 1);
+    publish(u, r);
+    assert_int_equal(read_only_row(r, inc).rows, 2);
     usage_free(u);
+    redis_free(r);
+}
+
+static void the_threads_of_a_worker_are_added_up(void **state)
+{
+    (void)state;
+    struct redis *r = redis_fixture_connect();
+    char inc[ID_MAX], tenant[ID_MAX], version[ID_MAX];
+    id_new(inc, "inc");
+    id_new(tenant, "ten");
+    id_new(version, "ver");
+    for (int shard = 0; shard < 3; shard++) {
+        struct usage *u = usage_create(inc, shard);
+        usage_add(u, tenant, version, 1, 10, 100 + shard, NULL);
+        publish(u, r);
+        usage_free(u);
+    }
+    struct usage_total row = read_only_row(r, inc);
+    assert_int_equal(row.requests, 3);
+    assert_int_equal(row.rows, 30);
+    assert_int_equal(row.compute_us, 303);
     redis_free(r);
 }
 
@@ -239,12 +259,12 @@ static void many_totals_survive(void **state)
     int64_t sum = 0;
     id_new(inc, "inc");
     id_new(tenant, "ten");
-    struct usage *u = usage_create(inc);
+    struct usage *u = usage_create(inc, 0);
     for (int i = 0; i < 500; i++) {
         id_new(version, "ver");
         usage_add(u, tenant, version, 1, i, 0, NULL);
     }
-    publish(u, r, 1);
+    publish(u, r);
     assert_int_equal(usage_read(r, inc, &rows, &n, NULL), 0);
     for (size_t i = 0; i < n; i++) sum += rows[i].rows;
     assert_int_equal(n, 500);
@@ -266,6 +286,7 @@ int main(void)
         cmocka_unit_test_setup(totals_are_set_and_grow, flush),
         cmocka_unit_test_setup(totals_lost_by_redis_are_published_again_and_not_doubled, flush),
         cmocka_unit_test_setup(an_unconfirmed_total_goes_out_again, flush),
+        cmocka_unit_test_setup(the_threads_of_a_worker_are_added_up, flush),
         cmocka_unit_test_setup(a_malformed_total_is_told_not_billed, flush),
         cmocka_unit_test_setup(many_totals_survive, flush),
     };

@@ -37,7 +37,7 @@ static void count(const char *inc, const char *version_id, const char *totals)
     struct err e = {0};
     char key[USAGE_KEY_MAX], field[2 * ID_MAX];
     usage_key(key, inc);
-    snprintf(field, sizeof field, "%s %s", scene.a.id, version_id);
+    snprintf(field, sizeof field, "%s %s 0", scene.a.id, version_id);
     assert_ok(redis_call(redis, NULL, &e, "HSET %s %s %s", key, field, totals), e);
 }
 

@@ -4,8 +4,6 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/crypto.h"
@@ -30,12 +28,20 @@ static struct work *a_work(int version, uint64_t id, uint32_t rows)
     m.predict.rows = rows;
     m.predict.deadline_us = redis_clock_us() + 60 * 1000000;
     memcpy(m.predict.version_id, versions[version], ID_MAX);
-    return work_create(&m);
+    return work_create(&m, NULL);
 }
 
 static void put(struct batcher *b, int version, uint64_t id, uint32_t rows)
 {
     assert_int_equal(batcher_put(b, a_work(version, id, rows), NULL), 0);
+}
+
+static void free_list(struct work *first)
+{
+    for (struct work *next; first; first = next) {
+        next = first->next;
+        work_free(first);
+    }
 }
 
 /* Takes a batch of which the ids must be these, in order. */
@@ -50,7 +56,7 @@ static void expect(struct batcher *b, int64_t rows_max, size_t n, const uint64_t
         assert_int_equal(w->message.predict.request_id, ids[i]);
     }
     assert_null(w);
-    work_free_list(batch);
+    free_list(batch);
 }
 
 static void a_batch_is_filled_with_one_versions_requests_up_to_the_rows(void **state)
@@ -138,8 +144,8 @@ static void expired_requests_are_set_apart(void **state)
     assert_null(expired->next);
     assert_int_equal(batch->message.predict.request_id, 1);
     assert_int_equal(batch->next->message.predict.request_id, 3);
-    work_free_list(batch);
-    work_free_list(expired);
+    free_list(batch);
+    free_list(expired);
     batcher_free(b);
 }
 
@@ -151,54 +157,82 @@ static void tensors_are_copied_out_of_the_record(void **state)
         {.dtype = MESSAGE_UINT8, .ndim = 1, .dims = {4}, .data = bytes, .data_len = 4},
         {.dtype = MESSAGE_UINT8, .ndim = 1, .dims = {4}, .data = bytes + 4, .data_len = 4}};
     struct message m = {.type = MESSAGE_PREDICT, .tensors = t, .tensors_len = 2};
-    struct work *w = work_create(&m);
+    struct work *w = work_create(&m, NULL);
     memset(bytes, 'x', sizeof bytes);
     assert_memory_equal(w->message.tensors[0].data, "abcd", 4);
     assert_memory_equal(w->message.tensors[1].data, "efgh", 4);
     work_free(w);
 }
 
-/* ---- threads
- * ----------------------------------------------------------------------------------------------------- */
-
-enum { TOTAL = 20000, TAKERS = 3 };
-static struct batcher *shared;
-static atomic_int taken[TOTAL];
-static atomic_int mixed;
-
-static void *take_all(void *arg)
-{
-    (void)arg;
-    struct work *batch, *expired;
-    while (batcher_take(shared, 16, &batch, &expired)) {
-        for (const struct work *w = batch; w; w = w->next) {
-            taken[w->message.predict.request_id]++;
-            if (strcmp(w->message.predict.version_id, batch->message.predict.version_id) != 0) mixed++;
-        }
-        work_free_list(batch);
-        work_free_list(expired);
-    }
-    return NULL;
-}
-
-static void every_request_is_taken_exactly_once_by_many_threads(void **state)
+static void a_withdrawn_request_is_gone_and_its_neighbours_stay(void **state)
 {
     (void)state;
-    pthread_t threads[TAKERS];
-    shared = batcher_create(1000, 1 << 30);
-    for (int i = 0; i < TAKERS; i++) pthread_create(&threads[i], NULL, take_all, NULL);
-    srandom(5);
-    for (int i = 0; i < TOTAL; i++) {
-        struct work *w = a_work((int)(random() % VERSIONS), (uint64_t)i, 1 + (uint32_t)(random() % 5));
-        while (batcher_put(shared, w, NULL)) continue; /* full: the takers are at work */
-        batcher_wake(shared);
+    struct batcher *b = batcher_create(100, 1 << 20);
+    int me, other;
+    for (uint64_t i = 0; i < 6; i++) {
+        struct work *w = a_work((int)(i % 2), i, 1);
+        w->from = i == 3 ? (void *)&other : (void *)&me;
+        assert_int_equal(batcher_put(b, w, NULL), 0);
     }
-    while (batcher_waiting(shared)) continue;
-    batcher_close(shared);
-    for (int i = 0; i < TAKERS; i++) pthread_join(threads[i], NULL);
+    assert_null(batcher_withdraw(b, &me, 3)); /* another's */
+    struct work *w = batcher_withdraw(b, &me, 4);
+    assert_int_equal(w->message.predict.request_id, 4); /* the last of its version */
+    work_free(w);
+    put(b, 0, 6, 1);
+    expect(b, 10, 3, (const uint64_t[]){0, 2, 6});
+    for (uint64_t id = 1; id <= 5; id += 4) {
+        w = batcher_withdraw_any(b, &me);
+        assert_int_equal(w->message.predict.request_id, id);
+        work_free(w);
+    }
+    assert_null(batcher_withdraw_any(b, &me));
+    expect(b, 10, 1, (const uint64_t[]){3});
+    assert_int_equal(batcher_waiting(b), 0);
+    batcher_free(b);
+}
+
+static void a_version_of_which_all_was_withdrawn_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    struct batcher *b = batcher_create(100, 1 << 20);
+    struct work *batch, *expired;
+    put(b, 0, 1, 1);
+    work_free(batcher_withdraw(b, NULL, 1));
+    assert_true(batcher_take(b, 10, &batch, &expired)); /* its turn, with nothing in it */
+    assert_null(batch);
+    assert_null(expired);
+    assert_false(batcher_take(b, 10, &batch, &expired));
+    put(b, 0, 2, 1);
+    expect(b, 10, 1, (const uint64_t[]){2});
+    batcher_free(b);
+}
+
+static void every_request_is_taken_exactly_once(void **state)
+{
+    (void)state;
+    enum { TOTAL = 20000 };
+    static int taken[TOTAL];
+    struct batcher *b = batcher_create(1000, 1 << 30);
+    struct work *batch, *expired;
+    srandom(5);
+    for (int i = 0; i < TOTAL;) {
+        struct work *w = a_work((int)(random() % VERSIONS), (uint64_t)i, 1 + (uint32_t)(random() % 5));
+        if (batcher_put(b, w, NULL) == 0)
+            i++;
+        else
+            work_free(w); /* full */
+        if (random() % 4 && i < TOTAL) continue;
+        while (batcher_take(b, 16, &batch, &expired)) {
+            for (const struct work *t = batch; t; t = t->next) {
+                taken[t->message.predict.request_id]++;
+                assert_string_equal(t->message.predict.version_id, batch->message.predict.version_id);
+            }
+            free_list(batch);
+            if (random() % 3 == 0 && i < TOTAL) break;
+        }
+    }
     for (int i = 0; i < TOTAL; i++) assert_int_equal(taken[i], 1);
-    assert_int_equal(mixed, 0);
-    batcher_free(shared);
+    batcher_free(b);
 }
 
 int main(void)
@@ -211,7 +245,9 @@ int main(void)
         cmocka_unit_test(bytes_are_bounded_as_well),
         cmocka_unit_test(expired_requests_are_set_apart),
         cmocka_unit_test(tensors_are_copied_out_of_the_record),
-        cmocka_unit_test(every_request_is_taken_exactly_once_by_many_threads),
+        cmocka_unit_test(a_withdrawn_request_is_gone_and_its_neighbours_stay),
+        cmocka_unit_test(a_version_of_which_all_was_withdrawn_leaves_nothing_behind),
+        cmocka_unit_test(every_request_is_taken_exactly_once),
     };
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -6,240 +6,15 @@
 #include <stdint.h>
 #include <cmocka.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include "base/clock.h"
 #include "base/mem.h"
-#include "queue/inbox.h"
 #include "queue/placement.h"
 #include "queue/redis_clock.h"
-#include "queue/usage.h"
 #include "tests/unit/queue/redis_fixture.h"
-#include "tests/unit/worker/model_fixture.h"
-#include "worker/engine.h"
-#include "worker/model_cache.h"
-
-enum { PATIENCE_MS = 20000, VERSIONS = 4, REQUESTS_MAX = 4096 };
-
-/* ---- what stands for store and supervisor
- * --------------------------------------------------------------------------- */
-
-static struct buf line, table;
-static char versions[VERSIONS][ID_MAX], tenants[VERSIONS][ID_MAX]; /* even ones are lines, odd ones tables */
-static atomic_int fetches, jobs_seen;
-static struct engine *engine;
-static struct engine_config config;
-static struct redis *redis;
-static char gateway_inc[ID_MAX];
-
-static int fetch(void *arg, const char *tenant_id, const char *version_id, struct buf *out, struct err *e)
-{
-    (void)arg;
-    fetches++;
-    for (int i = 0; i < VERSIONS; i++) {
-        if (strcmp(versions[i], version_id) != 0 || strcmp(tenants[i], tenant_id) != 0) continue;
-        const struct buf *artifact = i % 2 ? &table : &line;
-        buf_append(out, artifact->data, artifact->len);
-        return 0;
-    }
-    return err_set(e, ERR_NOT_FOUND, NULL, "no such version");
-}
-
-static void on_message(void *arg, const struct message *m)
-{
-    (void)arg;
-    if (m->type == MESSAGE_JOB_RUN) jobs_seen++;
-}
-
-static void start_engine(int64_t model_bytes_max, int threads)
-{
-    struct err e = {0};
-    config = (struct engine_config){.redis = redis_fixture_start(),
-                                    .predict_threads = threads,
-                                    .model_bytes_max = model_bytes_max,
-                                    .batch_rows_max = 32,
-                                    .fetch = fetch,
-                                    .on_message = on_message};
-    id_new(config.inc, "inc");
-    if (engine_create(&engine, &config, &e) || engine_start(engine, &e)) fail_msg("%s", e.message);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    redis_fixture_flush();
-    redis = redis_fixture_connect();
-    id_new(gateway_inc, "inc");
-    for (int i = 0; i < VERSIONS; i++) {
-        id_new(versions[i], "ver");
-        id_new(tenants[i], "ten");
-    }
-    fetches = jobs_seen = 0;
-    redis_clock_measure(redis, NULL);
-    start_engine(64 << 20, 2);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    engine_free(engine);
-    redis_free(redis);
-    return 0;
-}
-
-/* ---- a gateway
- * -------------------------------------------------------------------------------------------------- */
-
-static void push(const struct message *m)
-{
-    char key[INBOX_KEY_MAX];
-    inbox_worker_key(key, config.inc);
-    assert_int_equal(inbox_push(redis, key, m, NULL), 0);
-}
-
-static void order(enum message_type type, int v)
-{
-    struct message m = {.type = type};
-    memcpy(m.model.version_id, versions[v], ID_MAX);
-    memcpy(m.model.tenant_id, tenants[v], ID_MAX);
-    push(&m);
-}
-
-static bool is_placed(int v)
-{
-    char incs[PLACEMENT_HOLDERS_MAX][ID_MAX];
-    size_t n;
-    assert_int_equal(placement_holders(redis, versions[v], incs, &n, NULL), 0);
-    return n == 1 && strcmp(incs[0], config.inc) == 0;
-}
-
-static void pause_briefly(void)
-{
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL); /* between two looks at a condition */
-}
-
-static void wait_placed(int v, bool placed)
-{
-    int64_t until = clock_mono_ms() + PATIENCE_MS;
-    while (is_placed(v) != placed && clock_mono_ms() < until) pause_briefly();
-    assert_int_equal(is_placed(v), placed);
-}
-
-static void load(int v)
-{
-    order(MESSAGE_MODEL_LOAD, v);
-    wait_placed(v, true);
-}
-
-static struct message a_predict(int v, uint64_t id, uint32_t rows)
-{
-    struct message m = {.type = MESSAGE_PREDICT};
-    m.predict.request_id = id;
-    memcpy(m.predict.reply_inc, gateway_inc, ID_MAX);
-    m.predict.reply_loop = 1;
-    memcpy(m.predict.tenant_id, tenants[v], ID_MAX);
-    memcpy(m.predict.version_id, versions[v], ID_MAX);
-    m.predict.deadline_us = redis_clock_us() + 60 * 1000000;
-    m.predict.rows = rows;
-    return m;
-}
-
-static void ask_line(int v, uint64_t id, const float *x, uint32_t rows, bool resent)
-{
-    struct message m = a_predict(v, id, rows);
-    struct message_tensor t = {
-        .dtype = MESSAGE_FP32, .ndim = 1, .dims = {rows}, .data = x, .data_len = rows * sizeof *x};
-    m.predict.resent = resent;
-    m.tensors = &t;
-    m.tensors_len = 1;
-    push(&m);
-}
-
-static void ask_table(int v, uint64_t id, const float *sizes, const char *const *colours, uint32_t rows)
-{
-    struct message m = a_predict(v, id, rows);
-    struct buf texts = {0};
-    for (uint32_t i = 0; i < rows; i++) {
-        uint32_t len = (uint32_t)strlen(colours[i]);
-        buf_append(&texts, &len, sizeof len);
-        buf_append(&texts, colours[i], len);
-    }
-    struct message_tensor t[2] = {
-        {.dtype = MESSAGE_FP32, .ndim = 1, .dims = {rows}, .data = sizes, .data_len = rows * sizeof *sizes},
-        {.dtype = MESSAGE_BYTES, .ndim = 1, .dims = {rows}, .data = texts.data, .data_len = texts.len}};
-    m.tensors = t;
-    m.tensors_len = 2;
-    push(&m);
-    buf_dispose(&texts);
-}
-
-/* A reply, copied out: floats are the first output's. */
-struct got {
-    uint64_t id;
-    int code;
-    char field[96], message[416];
-    size_t outputs, floats_len;
-    float floats[256];
-    uint32_t batch_rows;
-};
-
-static void keep(struct got *out, const struct message *m)
-{
-    memset(out, 0, sizeof *out);
-    out->id = m->reply.request_id;
-    out->code = m->reply.code;
-    memcpy(out->field, m->reply.field, sizeof out->field);
-    memcpy(out->message, m->reply.message, sizeof out->message);
-    out->outputs = m->tensors_len;
-    out->batch_rows = m->reply.batch_rows;
-    if (!m->tensors_len) return;
-    out->floats_len = m->tensors[0].data_len / sizeof(float);
-    assert_in_range(out->floats_len, 1, 256);
-    memcpy(out->floats, m->tensors[0].data, m->tensors[0].data_len);
-}
-
-/* Takes n replies, in any order. */
-static void collect(struct got *out, size_t n)
-{
-    char key[INBOX_KEY_MAX];
-    struct message_tensor room[4];
-    int64_t until = clock_mono_ms() + PATIENCE_MS;
-    inbox_loop_key(key, gateway_inc, 1);
-    for (size_t have = 0; have < n;) {
-        struct inbox_batch batch;
-        struct message m;
-        if (clock_mono_ms() > until) fail_msg("%zu replies of %zu came", have, n);
-        assert_int_equal(inbox_pop(redis, key, n - have, 500, &batch, NULL), 0);
-        for (size_t i = 0; i < batch.len; i++) {
-            struct inbox_record record = inbox_batch_get(&batch, i);
-            assert_int_equal(message_decode(&m, room, 4, record.data, record.len, NULL), 0);
-            keep(&out[have++], &m);
-        }
-        inbox_batch_dispose(&batch);
-    }
-}
-
-static struct got collect_one(void)
-{
-    struct got g;
-    collect(&g, 1);
-    return g;
-}
-
-static struct usage_total usage_of(int v)
-{
-    struct usage_total *rows, found = {0};
-    size_t n;
-    assert_int_equal(usage_read(redis, config.inc, &rows, &n, NULL), 0);
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(rows[i].version_id, versions[v]) == 0) found = rows[i];
-    mem_free(rows);
-    return found;
-}
+#include "tests/unit/worker/engine_scene.h"
 
 /* ---- tests
  * ------------------------------------------------------------------------------------------------------ */
@@ -304,7 +79,7 @@ static void a_tenant_cannot_use_another_tenants_version(void **state)
     memcpy(m.predict.tenant_id, tenants[1], ID_MAX);
     m.tensors = &t;
     m.tensors_len = 1;
-    push(&m);
+    send_message(&m);
     assert_int_equal(collect_one().code, ERR_STALE);
     order(MESSAGE_MODEL_LOAD, 1);
     wait_placed(1, true);
@@ -321,7 +96,7 @@ static void expired_requests_are_dropped_before_they_are_computed(void **state)
     m.predict.deadline_us = redis_clock_us() - 1;
     m.tensors = &t;
     m.tensors_len = 1;
-    push(&m);
+    send_message(&m);
     ask_line(0, 2, &x, 1, false);
     assert_int_equal(collect_one().id, 2);
     engine_stats(engine, &stats);
@@ -352,7 +127,7 @@ static void a_shape_that_does_not_fit_the_model_is_refused_not_read(void **state
     struct message_tensor t = {.dtype = MESSAGE_FP32, .ndim = 2, .dims = {2, 2}, .data = x, .data_len = 16};
     m.tensors = &t;
     m.tensors_len = 1;
-    push(&m);
+    send_message(&m);
     struct got g = collect_one();
     assert_int_equal(g.code, ERR_INVALID);
     assert_string_equal(g.field, "input");
@@ -496,125 +271,39 @@ static void replies_outlive_a_redis_that_dies(void **state)
     assert_int_equal(usage_of(0).requests, 2);
 }
 
-/* ---- models
- * ----------------------------------------------------------------------------------------------------- */
-
-static int64_t bytes_of(const struct buf *artifact)
-{
-    struct resident *m;
-    struct err e;
-    assert_int_equal(
-        resident_create(&m, tenants[0], versions[0], artifact->data, artifact->len, 2, 32, INT64_MAX, &e), 0);
-    int64_t bytes = m->bytes;
-    resident_free(m);
-    return bytes;
-}
-
-static void the_least_recently_used_model_makes_room_and_is_withdrawn_first(void **state)
+static void a_cancelled_request_is_withdrawn_before_it_is_computed(void **state)
 {
     (void)state;
     float x = 1;
-    struct heartbeat h;
     struct engine_stats stats;
-    engine_free(engine);
-    start_engine(bytes_of(&line) + bytes_of(&table) + (int64_t)line.len, 2);
+    struct message cancel = {.type = MESSAGE_PREDICT_CANCEL, .predict = {.request_id = 1}};
     load(0);
-    load(1);
     ask_line(0, 1, &x, 1, false);
-    assert_int_equal(collect_one().code, 0);
-    load(2);
-    wait_placed(1, false); /* 0 was used since */
-    assert_true(is_placed(0));
-    engine_describe(engine, &h);
-    assert_int_equal(h.model_bytes_max - h.model_bytes_free, 2 * bytes_of(&line));
+    send_message(&cancel); /* leaves in the same write, so it is read before anything is computed */
+    ask_line(0, 2, &x, 1, false);
+    assert_int_equal(collect_one().id, 2);
+    send_message(&cancel); /* too late for anything: no harm */
+    ask_line(0, 3, &x, 1, false);
+    assert_int_equal(collect_one().id, 3);
     engine_stats(engine, &stats);
-    assert_int_equal(stats.evictions, 1);
-    assert_int_equal(stats.models, 2);
+    assert_int_equal(stats.cancelled, 1);
+    assert_int_equal(usage_of(0).requests, 2);
 }
 
-static void a_model_too_large_for_the_worker_is_not_loaded_and_not_tried_over_and_over(void **state)
+static void a_gateway_that_dies_takes_nobody_along(void **state)
 {
     (void)state;
-    struct engine_stats stats;
-    int64_t until = clock_mono_ms() + PATIENCE_MS;
-    engine_free(engine);
-    start_engine(bytes_of(&line) - 1, 2);
-    for (int i = 0; i < 20; i++) order(MESSAGE_MODEL_LOAD, 0);
-    do engine_stats(engine, &stats), pause_briefly();
-    while (!stats.load_failures && clock_mono_ms() < until);
-    struct message last = {.type = MESSAGE_JOB_RUN}; /* behind the orders in the inbox */
-    id_new(last.job.job_id, "job");
-    id_new(last.job.tenant_id, "ten");
-    push(&last);
-    while (!jobs_seen && clock_mono_ms() < until) pause_briefly();
-    assert_in_range(fetches, 1, 2);
-    assert_int_equal(stats.models, 0);
-    assert_false(is_placed(0));
-}
-
-static void an_unloaded_model_is_withdrawn_and_gone(void **state)
-{
-    (void)state;
-    float x = 1;
-    struct heartbeat h;
-    struct engine_stats stats;
+    float x[32] = {0};
+    struct heartbeat h = {0};
     int64_t until = clock_mono_ms() + PATIENCE_MS;
     load(0);
-    order(MESSAGE_MODEL_UNLOAD, 0);
-    wait_placed(0, false); /* first nobody is sent here any more, then the model goes */
-    do engine_stats(engine, &stats), pause_briefly();
-    while (stats.models && clock_mono_ms() < until);
-    ask_line(0, 1, &x, 1, false);
-    assert_int_equal(collect_one().code, ERR_STALE);
-    engine_describe(engine, &h);
-    assert_int_equal(h.model_bytes_free, h.model_bytes_max);
-}
-
-static void another_tenants_or_a_damaged_artifact_is_not_announced(void **state)
-{
-    (void)state;
-    struct engine_stats stats;
-    int64_t until = clock_mono_ms() + PATIENCE_MS;
-    struct message m = {.type = MESSAGE_MODEL_LOAD};
-    memcpy(m.model.version_id, versions[0], ID_MAX);
-    memcpy(m.model.tenant_id, tenants[1], ID_MAX);
-    push(&m);
-    line.len -= 3; /* its last weight is cut short */
-    order(MESSAGE_MODEL_LOAD, 2);
-    do engine_stats(engine, &stats), pause_briefly();
-    while (stats.load_failures < 2 && clock_mono_ms() < until);
-    line.len += 3;
-    assert_int_equal(stats.load_failures, 2);
-    assert_false(is_placed(0) || is_placed(2));
-}
-
-static void draining_withdraws_every_model_and_still_answers(void **state)
-{
-    (void)state;
-    float x = 1;
-    load(0);
-    load(1);
-    ask_line(0, 1, &x, 1, false);
-    assert_int_equal(engine_drain(engine, 10000), 0);
-    assert_false(is_placed(0) || is_placed(1));
-    assert_int_equal(collect_one().code, 0);
-}
-
-static int train_models(void **state)
-{
-    (void)state;
-    redis_fixture_start();
-    model_fixture_line(&line);
-    model_fixture_table(&table);
-    return 0;
-}
-
-static int drop_models(void **state)
-{
-    (void)state;
-    buf_dispose(&line);
-    buf_dispose(&table);
-    return 0;
+    for (int i = 0; i < 200; i++) ask_line(0, (uint64_t)i, x, 32, false);
+    hang_up();
+    ask_line(0, 1000, x, 1, false);
+    assert_int_equal(collect_one().id, 1000);
+    do engine_describe(engine, &h), pause_briefly();
+    while (h.predict_waiting && clock_mono_ms() < until);
+    assert_int_equal(h.predict_waiting, 0);
 }
 
 #define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -635,11 +324,8 @@ int main(void)
         CASE(a_redis_that_forgot_gets_the_totals_and_placements_again),
         CASE(forgetting_amid_traffic_loses_and_doubles_nothing_in_the_totals),
         CASE(replies_outlive_a_redis_that_dies),
-        CASE(the_least_recently_used_model_makes_room_and_is_withdrawn_first),
-        CASE(a_model_too_large_for_the_worker_is_not_loaded_and_not_tried_over_and_over),
-        CASE(an_unloaded_model_is_withdrawn_and_gone),
-        CASE(draining_withdraws_every_model_and_still_answers),
-        CASE(another_tenants_or_a_damaged_artifact_is_not_announced),
+        CASE(a_cancelled_request_is_withdrawn_before_it_is_computed),
+        CASE(a_gateway_that_dies_takes_nobody_along),
     };
     return cmocka_run_group_tests(tests, train_models, drop_models);
 }

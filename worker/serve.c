@@ -1,0 +1,470 @@
+/* Serving threads. Everything but `in_work`, the counters and the posted functions belongs to the thread's
+ * loop. */
+#include "worker/serve.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <event2/event.h>
+#include "base/log.h"
+#include "base/mem.h"
+#include "queue/link.h"
+#include "queue/redis_clock.h"
+#include "worker/batcher.h"
+#include "worker/biller.h"
+#include "worker/engine_batch.h"
+
+/* NAME_LEN: of a socket's name, the random end of the incarnation: paths of sockets are short. */
+enum { ACCEPT_PAUSE_MS = 100, NAME_LEN = 12 };
+
+/* A gateway's loop. Its memory stays until nothing of it is in work. */
+struct client {
+    struct serve *owner;
+    struct client *prev, *next;
+    struct link *link; /* NULL once it is gone */
+    size_t works;      /* requests of it in work */
+};
+
+struct serve {
+    struct serve_config config;
+    struct loop *loop; /* owned, as all below */
+    pthread_t thread;
+    bool started;
+    char address[LINK_ADDRESS_MAX];
+    int fd;
+    struct event *acceptable, *resume, *compute, *again;
+    struct client *clients;
+    struct batcher *batcher;
+    struct biller *biller;
+    struct message_tensor *scratch; /* MESSAGE_TENSORS_MAX */
+    uint8_t key[LINK_KEY_LEN];
+    bool computing; /* the compute event is on its way */
+    _Atomic size_t in_work;
+    _Atomic int64_t requests, rows, batches, expired, cancelled, refused, failed, lost;
+};
+
+/* ---- clients ---- */
+
+static void client_release(struct client *c)
+{
+    if (c->link || c->works) return;
+    *(c->prev ? &c->prev->next : &c->owner->clients) = c->next;
+    if (c->next) c->next->prev = c->prev;
+    mem_free(c);
+}
+
+/* One request of c less is in work. */
+static void work_done(struct client *c)
+{
+    c->owner->in_work--;
+    c->works--;
+    client_release(c);
+}
+
+static void drop(struct work *w)
+{
+    struct client *c = w->from;
+    work_free(w);
+    work_done(c);
+}
+
+static void on_down(void *arg, const char *why)
+{
+    struct client *c = arg;
+    struct serve *s = c->owner;
+    struct work *w;
+    log_debug("link-down", "port=%d reason=\"%s\"", s->config.index, why);
+    while ((w = batcher_withdraw_any(s->batcher, c)) != NULL) {
+        s->cancelled++;
+        work_free(w);
+        s->in_work--;
+        c->works--;
+    }
+    link_free(c->link);
+    c->link = NULL;
+    client_release(c);
+}
+
+/* ---- replies ---- */
+
+static void deliver(void *arg, struct reply *r)
+{
+    (void)arg;
+    struct client *c = r->to;
+    r->next = NULL;
+    if (c->link && link_send(c->link, r->record.data, r->record.len) != 0) {
+        c->owner->lost++; /* a gateway that does not read: its deadlines tell */
+        log_warn("reply-lost", "bytes=%zu waiting=%zu", r->record.len, link_waiting(c->link));
+    }
+    reply_free_list(r);
+    work_done(c);
+}
+
+/* ---- requests ---- */
+
+static void compute_soon(struct serve *s)
+{
+    if (s->computing) return;
+    s->computing = true;
+    event_active(s->compute, EV_READ, 1); /* behind what is readable now */
+}
+
+static void refuse(struct serve *s, struct work *w, const struct err *e, int code)
+{
+    struct reply *r = reply_of_error(w, s->config.engine->inc, e, code);
+    if (r)
+        deliver(s, r);
+    else
+        work_done(w->from);
+    work_free(w);
+}
+
+static void on_predict(struct client *c, const struct message *m)
+{
+    struct serve *s = c->owner;
+    struct err e = {0};
+    if (m->predict.deadline_us <= redis_clock_us()) {
+        s->expired++;
+        return;
+    }
+    struct work *w = work_create(m, c);
+    if (!w) {
+        s->refused++;
+        return; /* the gateway's deadline tells */
+    }
+    c->works++;
+    s->in_work++;
+    int rc = batcher_put(s->batcher, w, &e);
+    if (rc) {
+        s->refused++;
+        refuse(s, w, &e, rc);
+        return;
+    }
+    compute_soon(s);
+}
+
+static void on_cancel(struct client *c, uint64_t request_id)
+{
+    struct work *w = batcher_withdraw(c->owner->batcher, c, request_id);
+    if (!w) return; /* computed already, or never here */
+    c->owner->cancelled++;
+    drop(w);
+}
+
+static void on_record(void *arg, const char *data, size_t len)
+{
+    struct client *c = arg;
+    struct message m;
+    struct err e;
+    if (message_decode(&m, c->owner->scratch, MESSAGE_TENSORS_MAX, data, len, &e)) {
+        log_warn("message-refused", "reason=\"%s\"", e.message);
+        link_refuse(c->link, "a malformed message");
+        return;
+    }
+    if (m.type == MESSAGE_PREDICT)
+        on_predict(c, &m);
+    else if (m.type == MESSAGE_PREDICT_CANCEL)
+        on_cancel(c, m.predict.request_id);
+    else
+        link_refuse(c->link, "a message that belongs elsewhere");
+}
+
+/* ---- computing ---- */
+
+/* The model left between the gateway's choice and now: ask another worker. */
+static void answer_stale(struct serve *s, struct work *batch)
+{
+    struct err e = {0};
+    err_set(&e, ERR_STALE, NULL, "this worker does not hold the model version any more");
+    engine__loader_disown(s->config.loader, batch->message.predict.version_id);
+    for (struct work *w = batch, *next; w; w = next) {
+        next = w->next;
+        refuse(s, w, &e, ERR_STALE);
+    }
+}
+
+static void run(struct serve *s, struct resident *m, struct work *batch)
+{
+    struct batch_counts counts = {0};
+    struct reply *replies = engine__batch_run(m->sessions[s->config.index], model_signature(m->model), batch,
+                                              s->config.engine->inc, &counts);
+    s->requests += counts.requests;
+    s->rows += counts.rows;
+    s->batches += counts.runs;
+    s->failed += counts.failed;
+    for (struct work *w = batch, *next; w; w = next) {
+        next = w->next;
+        if (!w->answered) work_done(w->from); /* no memory even for an error */
+        work_free(w);
+    }
+    biller_put(s->biller, replies);
+}
+
+/* A version id names one tenant's model, but what stands in the message decides nothing: requests of a tenant
+ * that does not own the model are split off and told that there is none. */
+static void compute(struct serve *s, struct work *batch)
+{
+    struct work *mine = NULL, **mine_tail = &mine, *others = NULL;
+    char tenant_id[ID_MAX];
+    memcpy(tenant_id, batch->message.predict.tenant_id, ID_MAX);
+    for (struct work *w = batch, *next; w; w = next) {
+        next = w->next;
+        bool same = strcmp(w->message.predict.tenant_id, tenant_id) == 0;
+        w->next = same ? NULL : others;
+        if (same) {
+            *mine_tail = w;
+            mine_tail = &w->next;
+        } else
+            others = w;
+    }
+    struct resident *m = model_cache_acquire(s->config.cache, tenant_id, batch->message.predict.version_id);
+    if (m) {
+        run(s, m, mine);
+        model_cache_release(s->config.cache, m);
+    } else
+        answer_stale(s, mine);
+    if (others) compute(s, others);
+}
+
+static void on_compute(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct serve *s = arg;
+    struct work *batch, *expired;
+    s->computing = false;
+    if (!batcher_take(s->batcher, s->config.engine->batch_rows_max, &batch, &expired)) return;
+    for (struct work *w = expired, *next; w; w = next) {
+        next = w->next;
+        s->expired++;
+        drop(w);
+    }
+    if (batch) compute(s, batch);
+    if (batcher_waiting(s->batcher) == 0 || s->computing) return;
+    s->computing = true;
+    event_add(s->again, &(struct timeval){0}); /* the sockets first */
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+    on_compute(fd, what, arg);
+}
+
+/* ---- the port ---- */
+
+static void welcome(struct serve *s, int fd)
+{
+    struct client *c = mem_try_alloc(1, sizeof *c);
+    struct link_events events = {.on_record = on_record, .on_down = on_down, .arg = c};
+    struct err e;
+    if (!c) {
+        close(fd);
+        return;
+    }
+    c->owner = s;
+    if (link_accept(&c->link, s->loop, fd, s->key, &events, &e)) {
+        log_warn("link-refused", "reason=\"%s\"", e.message);
+        mem_free(c);
+        return;
+    }
+    c->next = s->clients;
+    if (c->next) c->next->prev = c;
+    s->clients = c;
+}
+
+static void on_acceptable(evutil_socket_t listening, short what, void *arg)
+{
+    (void)what;
+    struct serve *s = arg;
+    int fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd >= 0) {
+        welcome(s, fd);
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+        log_warn("link-refused", "reason=\"%s\"", strerror(errno));
+        event_del(s->acceptable);
+        event_add(s->resume, &(struct timeval){.tv_usec = ACCEPT_PAUSE_MS * 1000});
+    }
+}
+
+static void on_resume(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct serve *s = arg;
+    event_add(s->acceptable, NULL);
+}
+
+/* Where thread `index` listens, as the option says: a folder's sockets, or ports one after another. */
+static int address_of(struct serve *s, struct err *e)
+{
+    const struct engine_config *c = s->config.engine;
+    const char *colon = strrchr(c->listen, ':');
+    int len, port;
+    if (strncmp(c->listen, "unix:", 5) == 0)
+        len = snprintf(s->address, sizeof s->address, "%s/%s-%d", c->listen,
+                       c->inc + strlen(c->inc) - NAME_LEN, s->config.index);
+    else if (colon && sscanf(colon + 1, "%d", &port) == 1 && port >= 0 && port + s->config.index < 65536)
+        len = snprintf(s->address, sizeof s->address, "%.*s:%d", (int)(colon - c->listen), c->listen,
+                       port ? port + s->config.index : 0);
+    else
+        return err_set(e, ERR_INVALID, "predict-listen", "\"%.100s\" is neither unix:/folder nor host:port",
+                       c->listen);
+    if (len >= (int)sizeof s->address)
+        return err_set(e, ERR_INVALID, "predict-listen", "\"%.60s…\" is too long for an address", c->listen);
+    return 0;
+}
+
+/* What gateways are told: the port that the kernel chose, and the host that they can reach. */
+static void advertise(struct serve *s)
+{
+    const char *host = s->config.engine->advertise, *colon = strrchr(s->address, ':');
+    struct link_address bound = {.len = sizeof bound.sockaddr};
+    if (strncmp(s->address, "unix:", 5) == 0) return;
+    if (getsockname(s->fd, &bound.sockaddr.any, &bound.len) != 0) return;
+    char text[LINK_ADDRESS_MAX];
+    int port = ntohs(bound.sockaddr.any.sa_family == AF_INET6 ? bound.sockaddr.in6.sin6_port
+                                                              : bound.sockaddr.in4.sin_port);
+    if (host && host[0])
+        snprintf(text, sizeof text, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
+    else
+        snprintf(text, sizeof text, "%.*s:%d", (int)(colon - s->address), s->address, port);
+    memcpy(s->address, text, sizeof text);
+}
+
+static int open_port(struct serve *s, struct err *e)
+{
+    struct link_address a;
+    int rc = address_of(s, e);
+    if (rc == 0) rc = link_address_parse(&a, s->address, e);
+    if (rc == 0) rc = link_listen(&s->fd, &a, e);
+    if (rc) return rc;
+    advertise(s);
+    return 0;
+}
+
+/* ---- life ---- */
+
+static void close_all(struct serve *s)
+{
+    struct event *events[] = {s->acceptable, s->resume, s->compute, s->again};
+    for (size_t i = 0; i < sizeof events / sizeof *events; i++)
+        if (events[i]) event_free(events[i]);
+    batcher_free(s->batcher);
+    for (struct client *c = s->clients, *next; c; c = next) {
+        next = c->next;
+        link_free(c->link);
+        mem_free(c);
+    }
+    if (s->fd >= 0) close(s->fd);
+    if (s->fd >= 0 && strncmp(s->address, "unix:", 5) == 0) unlink(s->address + 5);
+}
+
+int serve_create(struct serve **out, const struct serve_config *config, struct err *e)
+{
+    const struct engine_config *c = config->engine;
+    struct serve *s = mem_alloc(1, sizeof *s);
+    size_t threads = (size_t)c->predict_threads;
+    *out = NULL;
+    s->config = *config;
+    s->fd = -1;
+    int rc = open_port(s, e);
+    if (rc == 0) rc = loop_create(&s->loop, e);
+    if (rc) {
+        serve_free(s);
+        return rc;
+    }
+    link_key(s->key, c->redis);
+    s->scratch = mem_alloc(MESSAGE_TENSORS_MAX, sizeof *s->scratch);
+    s->batcher = batcher_create(c->waiting_max / threads, c->waiting_bytes_max / threads);
+    s->biller = biller_create(s->loop, c->redis, c->inc, config->index, deliver, s);
+    struct event_base *base = loop_base(s->loop);
+    s->acceptable = event_new(base, s->fd, EV_READ | EV_PERSIST, on_acceptable, s);
+    s->resume = evtimer_new(base, on_resume, s);
+    s->compute = event_new(base, -1, 0, on_compute, s);
+    s->again = evtimer_new(base, on_again, s);
+    if (!s->acceptable || !s->resume || !s->compute || !s->again) {
+        serve_free(s);
+        return err_set(e, ERR_NOMEM, NULL, "no memory for a serving thread");
+    }
+    event_add(s->acceptable, NULL);
+    *out = s;
+    return 0;
+}
+
+static void *run_loop(void *arg)
+{
+    struct serve *s = arg;
+    loop_run(s->loop);
+    return NULL;
+}
+
+int serve_start(struct serve *s, struct err *e)
+{
+    if (pthread_create(&s->thread, NULL, run_loop, s))
+        return err_errno(e, ERR_INTERNAL, "start serving thread %d", s->config.index);
+    s->started = true;
+    return 0;
+}
+
+static void on_published(void *arg)
+{
+    struct serve *s = arg;
+    loop_stop(s->loop);
+}
+
+static void finish(void *arg)
+{
+    struct serve *s = arg;
+    biller_finish(s->biller, on_published, s);
+}
+
+void serve_free(struct serve *s)
+{
+    if (!s) return;
+    if (s->started) {
+        loop_post(s->loop, finish, s);
+        pthread_join(s->thread, NULL);
+    }
+    biller_free(s->biller);
+    close_all(s);
+    loop_free(s->loop);
+    mem_free(s->scratch);
+    mem_free(s);
+}
+
+/* ---- telling ---- */
+
+const char *serve_address(const struct serve *s)
+{
+    return s->address;
+}
+
+size_t serve_in_work(const struct serve *s)
+{
+    return s->in_work;
+}
+
+static void republish(void *arg)
+{
+    struct serve *s = arg;
+    biller_republish(s->biller);
+}
+
+void serve_republish(struct serve *s)
+{
+    loop_post(s->loop, republish, s);
+}
+
+void serve_add_stats(const struct serve *s, struct serve_stats *sum)
+{
+    sum->requests += s->requests;
+    sum->rows += s->rows;
+    sum->batches += s->batches;
+    sum->expired += s->expired;
+    sum->cancelled += s->cancelled;
+    sum->refused += s->refused;
+    sum->failed += s->failed;
+    sum->lost += s->lost;
+}

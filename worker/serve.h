@@ -1,0 +1,47 @@
+/* A serving thread: takes predictions from gateways over links, computes them in batches, and answers.
+ *
+ *   links ── PREDICT ──▶ batcher (a queue per version) ──▶ compute ──▶ biller ──▶ PREDICT_REPLY on the same
+ * link └─ CANCEL: withdrawn while it waits
+ *
+ * One event loop does all of it, so nothing is handed from thread to thread: what the sockets hold is read
+ * first, then one batch is computed, then the sockets are looked at again. Batches grow by themselves while a
+ * batch computes. Serving threads share the models and nothing else. */
+#ifndef WORKER_SERVE_H
+#define WORKER_SERVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "queue/link_address.h"
+#include "worker/engine.h"
+#include "worker/engine_loader.h"
+#include "worker/model_cache.h"
+
+struct serve;
+
+struct serve_config {
+    const struct engine_config *engine; /* borrowed, all of them, until serve_free */
+    struct model_cache *cache;
+    struct loader *loader;
+    int index; /* of the thread: it computes on session `index` of each model */
+};
+
+/* Opens its port; nobody is heard before serve_start. ERR_INVALID, ERR_CONFLICT, ERR_IO for the address. */
+int serve_create(struct serve **out, const struct serve_config *config, struct err *e);
+int serve_start(struct serve *s, struct err *e);
+/* Any thread. Publishes what is not counted yet, as far as Redis takes it, and joins. What waits is dropped.
+ */
+void serve_free(struct serve *s);
+
+const char *serve_address(const struct serve *s); /* where gateways dial */
+
+/* Any thread. */
+size_t serve_in_work(const struct serve *s); /* waiting, computing, or counted and not delivered */
+void serve_republish(struct serve *s);       /* its usage totals go out again */
+
+struct serve_stats {
+    int64_t requests, rows, batches, expired, cancelled, refused, failed, lost;
+};
+void serve_add_stats(const struct serve *s, struct serve_stats *sum);
+
+#endif
