@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "tensor/graph_impl.h"
 #include "tensor/op.h"
+#include "tensor/ops/families.h"
 
 struct walk {
     struct graph *g;
@@ -40,10 +41,22 @@ static int fill_like(struct walk *w, int value, double x, int *out, struct err *
     return append(w, "Fill", NULL, 0, attrs, 2, out, e);
 }
 
+/* The product that makes dx, a gradient that nobody has read yet, goes on from the sum so far. */
+static bool continue_product(struct walk *w, int sum, int dx)
+{
+    const struct value *v = &w->g->value[dx], *before = &w->g->value[sum];
+    struct node *n = v->kind == VALUE_NODE ? &w->g->node[v->producer] : NULL;
+    if (!n || n->op != &op_matmul_grad_x || n->n_inputs != 2 ||
+        (before->kind == VALUE_NODE && before->producer >= v->producer))
+        return false;
+    n->input[n->n_inputs++] = sum;
+    return true;
+}
+
 /* Adds dx to what has arrived at value so far. */
 static int arrive(struct walk *w, int value, int dx, struct err *e)
 {
-    if (w->grad[value] < 0) {
+    if (w->grad[value] < 0 || continue_product(w, w->grad[value], dx)) {
         w->grad[value] = dx;
         return 0;
     }

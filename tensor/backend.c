@@ -5,6 +5,8 @@
 #include <pthread.h>
 #include <string.h>
 #include "tensor/kernel.h"
+#include "tensor/kernel/amx.h"
+#include "tensor/onednn.h"
 
 static void gemm_openblas(const struct backend *b, const struct gemm *g, const struct gemm_tail *tail)
 {
@@ -14,20 +16,34 @@ static void gemm_openblas(const struct backend *b, const struct gemm *g, const s
     if (tail) b->kernels->bias_activate(tail, g->c, g->m, g->n, g->ldc);
 }
 
+/* What the library refuses, such as a product of nothing, is ours. */
+static void gemm_onednn(const struct backend *b, const struct gemm *g, const struct gemm_tail *tail)
+{
+    if (g->m < 1 || g->n < 1 || g->k < 1 || !onednn_gemm(g))
+        b->kernels->gemm(g, tail);
+    else if (tail)
+        b->kernels->bias_activate(tail, g->c, g->m, g->n, g->ldc);
+}
+
 static void gemm_kernels(const struct backend *b, const struct gemm *g, const struct gemm_tail *tail)
 {
     b->kernels->gemm(g, tail);
 }
 
-enum { NATIVE, OPENBLAS, PORTABLE, N_BACKENDS };
+/* "auto" is the first that works and rounds nothing. oneDNN is no candidate: its library is only loaded for
+ * who asks for it. */
+enum { NATIVE, OPENBLAS, BF16, PORTABLE, ONEDNN, N_BACKENDS };
 
 static struct backend table[N_BACKENDS] = {
     [NATIVE] = {.name = "native", .gemm = gemm_kernels},
     [OPENBLAS] = {.name = "openblas", .gemm = gemm_openblas},
+    [BF16] = {.name = "bf16", .gemm = gemm_kernels, .rounds = true},
     [PORTABLE] = {.name = "portable", .kernels = &kernels__portable, .gemm = gemm_kernels},
+    [ONEDNN] = {.name = "onednn", .gemm = gemm_onednn},
 };
 static bool answers_right[N_BACKENDS];
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static const char *names[N_BACKENDS + 2] = {"auto"};
+static pthread_once_t usual = PTHREAD_ONCE_INIT, onednn = PTHREAD_ONCE_INIT;
 
 /* Small whole numbers: every order of summation gives the same float, so the answer must be exact. */
 static bool known_answer(const struct backend *b)
@@ -48,25 +64,54 @@ static bool known_answer(const struct backend *b)
     return true;
 }
 
-static void init_all(void)
+static void init_usual(void)
 {
     openblas_set_num_threads(1);
     table[NATIVE].kernels = table[OPENBLAS].kernels = kernels_best();
-    for (int i = 0; i < N_BACKENDS; i++) answers_right[i] = known_answer(&table[i]);
+    table[BF16].kernels = amx_kernels();
+    for (int i = 0; i < ONEDNN; i++) answers_right[i] = table[i].kernels && known_answer(&table[i]);
+}
+
+static void init_onednn(void)
+{
+    if (onednn_load()) table[ONEDNN].kernels = kernels_best();
+    answers_right[ONEDNN] = table[ONEDNN].kernels && known_answer(&table[ONEDNN]);
+}
+
+static void init_names(void)
+{
+    pthread_once(&usual, init_usual);
+    pthread_once(&onednn, init_onednn);
+    for (int i = 0, n = 1; i < N_BACKENDS; i++)
+        if (answers_right[i]) names[n++] = table[i].name;
 }
 
 const char *const *backend_names(void)
 {
-    static const char *const names[] = {"auto", "native", "openblas", "portable", NULL};
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, init_names);
     return names;
 }
 
 const struct backend *backend_auto(void)
 {
-    pthread_once(&once, init_all);
-    for (int i = 0; i < N_BACKENDS; i++)
-        if (answers_right[i]) return &table[i];
+    pthread_once(&usual, init_usual);
+    for (int i = 0; i < ONEDNN; i++)
+        if (answers_right[i] && !table[i].rounds) return &table[i];
     return &table[PORTABLE];
+}
+
+static int refuse(const struct backend *b, struct err *e)
+{
+    if (b->kernels)
+        return err_set(e, ERR_INTERNAL, "backend", "the backend '%s' multiplies wrongly on this CPU",
+                       b->name);
+    if (b == &table[ONEDNN])
+        return err_set(e, ERR_UNSUPPORTED, "backend", "the library libdnnl is not installed");
+    return err_set(
+        e, ERR_UNSUPPORTED, "backend",
+        "bf16 needs a CPU with AMX and AVX-512 (Intel Xeon, 4th generation or later) and Linux 5.16 or "
+        "later, and this machine is not such; use f32 or auto");
 }
 
 int backend_find(const struct backend **out, const char *name, struct err *e)
@@ -78,12 +123,12 @@ int backend_find(const struct backend **out, const char *name, struct err *e)
     }
     for (int i = 0; i < N_BACKENDS; i++) {
         if (strcmp(table[i].name, name) != 0) continue;
-        if (!answers_right[i])
-            return err_set(e, ERR_INTERNAL, "backend", "the backend '%s' multiplies wrongly on this CPU",
-                           name);
+        if (i == ONEDNN) pthread_once(&onednn, init_onednn);
+        if (!answers_right[i]) return refuse(&table[i], e);
         *out = &table[i];
         return 0;
     }
     return err_set(e, ERR_INVALID, "backend",
-                   "unknown backend '%.40s'; expected auto, native, openblas or portable", name);
+                   "unknown backend '%.40s'; expected auto, native, openblas, onednn, bf16 or portable",
+                   name);
 }

@@ -2,7 +2,8 @@
  *
  *     openblas   GEMM by OpenBLAS, one thread; everything else by the CPU's kernels
  *     native     GEMM by our own kernels for the CPU (AVX-512 or AVX2)
- *     portable   plain C for any CPU, no BLAS
+ *     bf16       as native, with products in bf16 on AMX tiles (tensor/kernel/amx.h); everything else stays
+ * f32 portable   plain C for any CPU, no BLAS
  *
  * Training uses `gemm`. Inference uses `gemm_packed` on weights packed once per load; every output element is
  * one chain of additions in the order of k, so that a row's bits do not depend on the other rows. */
@@ -35,19 +36,21 @@ struct gemm_tail;
 struct backend {
     const char *name;
     const struct kernels *kernels; /* element-wise work and packed GEMM (tensor/kernel.h) */
+    bool rounds;                   /* products round their operands to bf16 */
     /* tail (bias and activation; NULL for none) is applied to C at the end. */
     void (*gemm)(const struct backend *b, const struct gemm *g, const struct gemm_tail *tail);
 };
 
-/* By name ("auto", "openblas", "native", "portable"), initialised. The first call for a backend runs a
- * known-answer GEMM. ERR_INVALID for an unknown name, ERR_UNSUPPORTED when the CPU lacks it, ERR_INTERNAL
- * when the answer is wrong. */
+/* By name ("auto", "native", "openblas", "onednn", "bf16", "portable"), initialised. The first call asks the
+ * kernel for leave to use AMX, and that for "onednn" opens a library: make it before a sandbox forbids them.
+ * Each must multiply known numbers rightly before it is given out. ERR_INVALID for an unknown name,
+ * ERR_UNSUPPORTED when this machine lacks what it needs, ERR_INTERNAL when the answer is wrong. */
 int backend_find(const struct backend **out, const char *name, struct err *e);
 
-/* The fastest that works here. Never NULL: portable always works. */
+/* The fastest that computes in f32 and works here. Never NULL: portable always works. */
 const struct backend *backend_auto(void);
 
-/* Names in a NULL-terminated table, for tests and --help. */
+/* Names of those that work here, in a NULL-terminated table. */
 const char *const *backend_names(void);
 
 #endif

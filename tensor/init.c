@@ -19,6 +19,7 @@ static const char *const names[INIT_COUNT] = {
     [INIT_LECUN_NORMAL] = "lecun_normal",
     [INIT_FORGET_BIAS] = "forget_bias",
     [INIT_SINUSOIDAL] = "sinusoidal",
+    [INIT_ORTHOGONAL] = "orthogonal",
 };
 
 const char *init_name(enum init_kind kind)
@@ -85,6 +86,47 @@ static void fill_sinusoidal(float *out, size_t n, size_t width)
     }
 }
 
+/* ---- orthogonal: normal vectors made orthonormal one after the other (Gram and Schmidt) ---- */
+
+/* Vector i's element k lies at data[i·apart + k·step]. */
+struct vectors {
+    float *data;
+    size_t n, len, apart, step;
+};
+
+static double dot(const struct vectors *v, size_t i, size_t j)
+{
+    const float *a = v->data + i * v->apart, *b = v->data + j * v->apart;
+    double sum[4] = {0};
+    size_t k = 0;
+    for (; k + 4 <= v->len; k += 4)
+        for (size_t l = 0; l < 4; l++) sum[l] += (double)a[(k + l) * v->step] * (double)b[(k + l) * v->step];
+    for (; k < v->len; k++) sum[0] += (double)a[k * v->step] * (double)b[k * v->step];
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* Takes out of vector i what lies along vector j. */
+static void straighten(const struct vectors *v, size_t i, size_t j)
+{
+    float *a = v->data + i * v->apart, along = (float)dot(v, i, j);
+    const float *b = v->data + j * v->apart;
+    for (size_t k = 0; k < v->len; k++) a[k * v->step] -= along * b[k * v->step];
+}
+
+static void fill_orthogonal(float *out, const struct shape *s, size_t n, const struct rng_key *key)
+{
+    size_t cols = s->rank > 0 ? (size_t)s->dim[s->rank - 1] : 1, rows = n / cols;
+    struct vectors v = {out, rows, cols, cols, 1};
+    if (rows > cols) v = (struct vectors){out, cols, rows, 1, cols};
+    for (size_t i = 0; i < n; i++) out[i] = rng_normal(key, i);
+    for (size_t i = 0; i < v.n; i++) {
+        for (int again = 0; again < 2; again++) /* the second time for what rounding left */
+            for (size_t j = 0; j < i; j++) straighten(&v, i, j);
+        float scale = (float)(1 / sqrt(dot(&v, i, i)));
+        for (size_t k = 0; k < v.len; k++) out[i * v.apart + k * v.step] *= scale;
+    }
+}
+
 void init_fill(float *out, const struct shape *shape, const struct init_spec *spec, uint64_t seed,
                uint32_t stream)
 {
@@ -128,6 +170,9 @@ void init_fill(float *out, const struct shape *shape, const struct init_spec *sp
         break;
     case INIT_SINUSOIDAL:
         fill_sinusoidal(out, n, shape->rank > 0 ? (size_t)shape->dim[shape->rank - 1] : 1);
+        break;
+    case INIT_ORTHOGONAL:
+        fill_orthogonal(out, shape, n, &k);
         break;
     case INIT_ZEROS:
     case INIT_COUNT:

@@ -21,6 +21,10 @@ enum init_kind {
     INIT_LECUN_NORMAL,
     INIT_FORGET_BIAS, /* zeros, and ones in the second quarter: an LSTM's bias */
     INIT_SINUSOIDAL,  /* [steps, features]: sines and cosines of the step; Vaswani et al. 2017 */
+    /* As [product of the others, last]: orthonormal rows, or columns where those are fewer, spread evenly
+     * over all such matrices; Saxe et al. 2014. Work grows with the larger side times the smaller one
+     * squared. */
+    INIT_ORTHOGONAL,
     INIT_COUNT
 };
 

@@ -14,11 +14,14 @@
 
 enum act { ACT_LINEAR, ACT_RELU, ACT_LEAKY_RELU, ACT_TANH, ACT_SIGMOID, ACT_GELU, ACT_SILU, ACT_COUNT };
 
-/* What is done to C while it is still in registers: C = act(C + bias). */
+/* What is done to C while it is still in registers: C = act(C + bias), and 0 where the gate is not above 0.
+ */
 struct gemm_tail {
     const float *bias; /* n values, or NULL */
     enum act act;
-    float alpha; /* slope of ACT_LEAKY_RELU for negative values */
+    float alpha;       /* slope of ACT_LEAKY_RELU for negative values */
+    const float *gate; /* [m, n] with row stride ldgate, or NULL: y of the relu whose gradient C is */
+    int64_t ldgate;
 };
 
 /* C[m,n] = tail(A[m,k] · B), B packed by `pack`. */
@@ -31,6 +34,28 @@ struct gemm_packed {
     int64_t ldc;
     struct gemm_tail tail;
 };
+
+/* Products whose A lies in x under a sliding window: `lines` times m rows, each of `strips` strips of len.
+ *   A[l, i][s·len + p] = a[l·a_line + i·row_step + s·strip_step + p·k_step]
+ *   C[l, i] = c[l·c_line + i·ldc …] (+=, with resume)  A[l, i] · B, then the tail
+ * B is [strips·len, n]: rows packed_from … of what `pack` made of packed_k rows, or, packed NULL, in rows of
+ * ldb. group_step, unless 0: rows lie three by three so far apart, row_step within. */
+struct gemm_lines {
+    int64_t lines, m, n, strips, len;
+    const float *a;
+    int64_t a_line, row_step, strip_step, k_step, group_step;
+    const float *packed;
+    int64_t packed_k, packed_from;
+    const float *b;
+    int64_t ldb;
+    float *c;
+    int64_t c_line, ldc;
+    bool resume;
+    struct gemm_tail tail; /* its gate lies as [lines·m, n] */
+};
+
+/* Without packed: the most rows that B may have. */
+enum { GEMM_LINES_K = 1024 };
 
 /* Coefficients of one Adam step: m = b1·m + (1−b1)·g, v = b2·v + (1−b2)·g², w = w·keep − rate·m / (√v·root +
  * epsilon). */
@@ -57,6 +82,16 @@ struct batch_norm_grad {
     float *dx, *dscale, *dbias; /* dx may be dy */
 };
 
+/* A line of a pool's windows that lie inside the input: window w is lines × taps elements of n channels from
+ * x + w·step, its lines line_step apart. out is y, or for the gradient dx, laid out as x; with gate, what
+ * arrives where y ≤ 0 is dropped: x comes out of a relu. */
+struct pool_line {
+    const float *x, *y, *dy;
+    float *out;
+    int64_t windows, step, lines, line_step, taps, n;
+    bool gate;
+};
+
 struct kernels {
     const char *name;
 
@@ -66,6 +101,8 @@ struct kernels {
     void (*pack)(const float *b, int64_t ldb, bool trans, int64_t k, int64_t n, float *packed);
     void (*gemm_packed)(const struct gemm_packed *g);
     void (*gemm)(const struct gemm *g, const struct gemm_tail *tail);
+    /* May be NULL: convolutions then gather patches and go through the two above. */
+    void (*gemm_lines)(const struct gemm_lines *g);
 
     /* y may be x. */
     void (*activate)(enum act act, float alpha, const float *x, float *y, size_t n);
@@ -80,7 +117,7 @@ struct kernels {
     void (*scale)(float factor, const float *x, float *y, size_t n);
     void (*fill)(float value, float *y, size_t n);
     void (*sum_rows)(const float *x, float *y, size_t rows,
-                     size_t cols);                   /* y[cols] = Σ over rows, in order */
+                     size_t cols);                   /* y[cols] = Σ over rows, in a fixed order */
     double (*sum_squares)(const float *x, size_t n); /* in a fixed order */
 
     void (*layer_norm)(const struct layer_norm *l, size_t rows, size_t cols); /* y may be x */
@@ -111,12 +148,17 @@ struct kernels {
      */
     void (*max_taps_grad)(const float *x, size_t taps, const float *y, float *left, float *dx, size_t n);
 
+    void (*max_line)(const struct pool_line *p);
+    /* Windows must not overlap; every element of theirs is written. */
+    void (*max_line_grad)(const struct pool_line *p);
+
     void (*softmax)(const float *x, float *y, size_t rows, size_t cols); /* y may be x */
     void (*softmax_grad)(const float *y, const float *dy, float *dx, size_t rows, size_t cols);
 
-    /* y = x·scale where the element's 32-bit number is ≥ threshold, else 0. y may be x. */
-    void (*dropout)(const struct rng_key *key, uint32_t threshold, float scale, const float *x, float *y,
-                    size_t n);
+    /* y = x·scale where the element's 32-bit number is ≥ threshold, else 0; the numbers begin with those of
+     * the block. y may be x. */
+    void (*dropout)(const struct rng_key *key, uint64_t block, uint32_t threshold, float scale,
+                    const float *x, float *y, size_t n);
 
     /* w −= rate·g; with slot m: m = mu·m + g, w −= rate·m, or with nesterov w −= rate·(g + mu·m). */
     void (*sgd)(float *w, const float *g, float rate, size_t n);

@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include "tensor/op.h"
 
 static const struct {
     const char *layer, *op;
@@ -27,12 +26,23 @@ bool layer_activation_known(const char *name)
     return activation_index(name) >= 0;
 }
 
+static int join(char out[GRAPH_NAME_MAX], const char *layer, const char *between, const char *part,
+                struct err *e)
+{
+    int n = snprintf(out, GRAPH_NAME_MAX, "%s%s%s", layer, between, part);
+    if (n > 0 && n < GRAPH_NAME_MAX) return 0;
+    return err_set(e, ERR_INVALID, "name", "the layer name '%.30s…' is too long; expected at most 64 bytes",
+                   layer);
+}
+
 int layer__part(char out[GRAPH_NAME_MAX], const char *layer, const char *part, struct err *e)
 {
-    int n = snprintf(out, GRAPH_NAME_MAX, "%s/%s", layer, part);
-    if (n > 0 && n < GRAPH_NAME_MAX) return 0;
-    return err_set(e, ERR_INVALID, "name", "the layer name '%.30s…' is too long; expected at most 80 bytes",
-                   layer);
+    return join(out, layer, "/", part, e);
+}
+
+int layer__suffix(char out[GRAPH_NAME_MAX], const char *name, const char *suffix, struct err *e)
+{
+    return join(out, name, "", suffix, e);
 }
 
 int layer__op(struct graph *g, const char *name, const char *op, const int *inputs, int n,
@@ -140,40 +150,4 @@ int layer_reshape(struct graph *g, const char *name, int x, const struct shape *
                        TENSOR_MAX_RANK - 1);
     for (int i = 0; i < row->rank; i++) attr.value.ints.dim[i + 1] = row->dim[i];
     return layer__op(g, name, "Reshape", &x, 1, &attr, 1, y, e);
-}
-
-/* What the activation that made x (a layer's "softmax" or "sigmoid") was given. */
-static int logits_of(const struct graph *g, const char *loss, int x, const char *activation, int *logits,
-                     struct err *e)
-{
-    const struct value *v = graph_value(g, x);
-    const struct node *n = v->kind == VALUE_NODE ? graph_node(g, v->producer) : NULL;
-    if (!n || n->op != op_find(activations[activation_index(activation)].op))
-        return err_set(e, ERR_INVALID, "loss",
-                       "the loss %s needs an output layer with activation %s; '%s' has another", loss,
-                       activation, v->name);
-    *logits = n->input[0];
-    return 0;
-}
-
-int layer_loss(struct graph *g, const char *name, const char *loss, int x, int target, struct err *e)
-{
-    const char *op;
-    int rc = 0, y;
-    if (strcmp(loss, "mse") == 0) {
-        op = "MeanSquaredError";
-    } else if (strcmp(loss, "sparse_categorical_crossentropy") == 0) {
-        op = "SoftmaxCrossEntropy";
-        rc = logits_of(g, loss, x, "softmax", &x, e);
-    } else if (strcmp(loss, "binary_crossentropy") == 0) {
-        op = "SigmoidCrossEntropy";
-        rc = logits_of(g, loss, x, "sigmoid", &x, e);
-    } else {
-        return err_set(
-            e, ERR_INVALID, "loss",
-            "unknown loss '%.40s'; expected mse, sparse_categorical_crossentropy or binary_crossentropy",
-            loss);
-    }
-    if (rc == 0) rc = layer__op(g, name, op, (int[]){x, target}, 2, NULL, 0, &y, e);
-    return rc ? rc : graph_set_loss(g, y, e);
 }

@@ -86,8 +86,10 @@ int layer_layer_norm(struct graph *g, const char *name, int x, double epsilon, i
 int layer_embedding(struct graph *g, const char *name, int ids, int64_t rows, int64_t width, int *y,
                     struct err *e);
 
-/* Adds name/positions [steps, features]: learned, or sines and cosines that stay (Vaswani et al. 2017). */
-int layer_positions(struct graph *g, const char *name, int x, bool learned, int *y, struct err *e);
+/* Adds name/positions [steps, features]: learned from init on, or, init NULL, sines and cosines that stay
+ * (Vaswani et al. 2017). */
+int layer_positions(struct graph *g, const char *name, int x, const struct init_spec *init, int *y,
+                    struct err *e);
 
 /* How many steps of ids i32 [batch, steps] come before the padding at the end: i32 [batch], the `lengths` of
  * the layers below. */
@@ -113,7 +115,7 @@ struct layer_recurrent {
     double l2; /* on the kernel */
 };
 
-/* Defaults: one direction, the last state, no lengths, glorot_uniform. */
+/* Defaults: one direction, the last state, no lengths, glorot_uniform, orthogonal. */
 struct layer_recurrent layer_recurrent_defaults(enum layer_cell cell, int64_t units);
 
 /* Makes name/kernel [features, gates·units], name/recurrent_kernel [units, gates·units] and name/bias (GRU:
@@ -123,22 +125,63 @@ int layer_recurrent(struct graph *g, const char *name, int x, const struct layer
                     struct err *e);
 
 struct layer_attention {
-    int64_t heads; /* divides x's features */
-    bool causal;   /* a step sees itself and those before */
-    int memory;    /* value [batch, steps', features'] of keys and values, or -1: x itself */
-    int lengths;   /* value i32 [batch]: how many keys count; or -1: all */
+    int64_t heads;
+    int64_t
+        key_dim; /* features of a head; 0: x's features shared out among the heads, which must divide them */
+    bool causal; /* a step sees itself and those before */
+    int memory;  /* value [batch, steps', features'] of keys and values, or -1: x itself */
+    int lengths; /* value i32 [batch]: how many keys count; or -1: all */
+    bool no_bias;
+    const struct init_spec *kernel_init; /* NULL: glorot_uniform */
 };
 
-/* Multi-head attention with its projections: Dense layers name/query, /key, /value, /output. */
+/* Multi-head attention with its projections: Dense layers name/query, /key, /value, /output; y has x's shape.
+ */
 int layer_attention(struct graph *g, const char *name, int x, const struct layer_attention *a, int *y,
                     struct err *e);
 
+/* An encoder or decoder block of a Transformer (Vaswani et al. 2017; normalising first: Xiong et al. 2020).
+ */
+struct layer_transformer {
+    int64_t heads, key_dim;   /* as in struct layer_attention */
+    int64_t intermediate_dim; /* of the hidden Dense */
+    const char *activation;   /* of the hidden Dense */
+    double dropout;           /* of what each part adds; 0 for none */
+    double epsilon;           /* of the normalisations */
+    bool normalize_first;     /* x + f(norm(x)) instead of norm(x + f(x)) */
+    bool causal;
+    int lengths;                         /* of x, or -1 */
+    int memory;                          /* the encoder's rows to attend to as well, or -1 */
+    int memory_lengths;                  /* of memory, or -1 */
+    const struct init_spec *kernel_init; /* NULL: glorot_uniform */
+};
+
+/* Defaults of KerasHub: relu, no dropout, epsilon 1e-5, normalising last; no mask, no memory. */
+struct layer_transformer layer_transformer_defaults(int64_t heads, int64_t intermediate_dim);
+
+/* x [batch, steps, features] → y of that shape. Makes the layers name/attention, with memory name/cross, then
+ * name/hidden and name/result, and for each part a normalisation behind the same name with _norm. */
+int layer_transformer(struct graph *g, const char *name, int x, const struct layer_transformer *t, int *y,
+                      struct err *e);
+
 /* ---- */
 
-/* "mse", "sparse_categorical_crossentropy" (target i32 [batch, …]), "binary_crossentropy" (target f32, shape
- * of x). x is the model's output: for the cross-entropies the result of a softmax or sigmoid activation,
- * which is looked through so that the loss works on the logits; ERR_INVALID when it is not. Sets the graph's
- * loss. */
+/* "mse", "mae", "huber" (target f32, shape of x), "sparse_categorical_crossentropy" (target i32 [batch, …]),
+ * "sequence_crossentropy" (target i32 [batch, steps], of which zeros are padding and do not count; every row
+ * counts the same), "binary_crossentropy" (target f32, shape of x). x is the model's output: for the
+ * cross-entropies the result of a softmax or sigmoid activation, which is looked through so that the loss
+ * works on the logits; ERR_INVALID when it is not. Sets the graph's loss. */
 int layer_loss(struct graph *g, const char *name, const char *loss, int x, int target, struct err *e);
+
+struct layer_loss_details {
+    double label_smoothing; /* [0, 1]: that much of each label goes to all classes alike */
+    double huber_delta;     /* > 0: larger errors count linearly */
+    int weights; /* value f32 of the target's shape, or -1; the loss is the mean of weight·loss over all */
+};
+
+/* The same with details: smoothing and weights for sparse_categorical_ and binary_crossentropy (ERR_INVALID
+ * for others), the delta for huber. */
+int layer_loss_with(struct graph *g, const char *name, const char *loss, const struct layer_loss_details *d,
+                    int x, int target, struct err *e);
 
 #endif

@@ -1,4 +1,4 @@
-/* Layers over sequences: embeddings, positions, recurrent cells, attention. */
+/* Layers over sequences: embeddings, positions, recurrent cells. */
 #include "tensor/layer_impl.h"
 
 #include <string.h>
@@ -13,8 +13,7 @@ int layer_embedding(struct graph *g, const char *name, int ids, int64_t rows, in
     return rc ? rc : layer__op(g, name, "Gather", (int[]){table, ids}, 2, NULL, 0, y, e);
 }
 
-/* x must be f32 [batch, steps, features]. */
-static int check_steps(const struct graph *g, const char *name, int x, struct err *e)
+int layer__check_steps(const struct graph *g, const char *name, int x, struct err *e)
 {
     const struct value *v = graph_value(g, x);
     char text[SHAPE_TEXT_MAX];
@@ -24,13 +23,14 @@ static int check_steps(const struct graph *g, const char *name, int x, struct er
                    shape_text(text, &v->shape));
 }
 
-int layer_positions(struct graph *g, const char *name, int x, bool learned, int *y, struct err *e)
+int layer_positions(struct graph *g, const char *name, int x, const struct init_spec *init, int *y,
+                    struct err *e)
 {
-    int table, rc = check_steps(g, name, x, e);
+    int table, rc = layer__check_steps(g, name, x, e);
     if (rc) return rc;
     struct param_spec spec = {.shape = shape_of(2, graph_value(g, x)->shape.dim + 1),
-                              .init = {.kind = learned ? INIT_RANDOM_NORMAL : INIT_SINUSOIDAL, .a = 0.02},
-                              .trainable = learned};
+                              .init = init ? *init : (struct init_spec){.kind = INIT_SINUSOIDAL},
+                              .trainable = init != NULL};
     if ((rc = layer__param(g, name, "positions", &spec, &table, e))) return rc;
     return layer__op(g, name, "Add", (int[]){x, table}, 2, NULL, 0, y, e);
 }
@@ -65,7 +65,7 @@ struct layer_recurrent layer_recurrent_defaults(enum layer_cell cell, int64_t un
                                     .units = units,
                                     .lengths = -1,
                                     .kernel_init = {.kind = INIT_GLOROT_UNIFORM},
-                                    .recurrent_init = {.kind = INIT_GLOROT_UNIFORM}};
+                                    .recurrent_init = {.kind = INIT_ORTHOGONAL}};
 }
 
 /* The three parameters of one direction. */
@@ -126,7 +126,7 @@ int layer_recurrent(struct graph *g, const char *name, int x, const struct layer
                     struct err *e)
 {
     char forward[GRAPH_NAME_MAX], backward[GRAPH_NAME_MAX];
-    int both[2], rc = check_steps(g, name, x, e);
+    int both[2], rc = layer__check_steps(g, name, x, e);
     if (rc) return rc;
     if (r->units < 1 || r->units > 65536)
         return err_set(e, ERR_INVALID, "units", "layer '%s': units is %lld; expected 1 to 65536", name,
@@ -138,35 +138,4 @@ int layer_recurrent(struct graph *g, const char *name, int x, const struct layer
         (rc = one_direction(g, backward, x, r, true, &both[1], e)))
         return rc;
     return layer_concat(g, name, both, 2, -1, y, e);
-}
-
-/* ---- attention ---- */
-
-static int project(struct graph *g, const char *layer, const char *part, int x, int64_t size, int *y,
-                   struct err *e)
-{
-    struct layer_dense d = layer_dense_defaults(size, NULL);
-    char name[GRAPH_NAME_MAX];
-    int rc = layer__part(name, layer, part, e);
-    return rc ? rc : layer_dense(g, name, x, &d, y, e);
-}
-
-int layer_attention(struct graph *g, const char *name, int x, const struct layer_attention *a, int *y,
-                    struct err *e)
-{
-    int in[4] = {0, 0, 0, a->lengths}, memory = a->memory >= 0 ? a->memory : x, rc;
-    struct attr attrs[] = {{"heads", {.i = a->heads}}, {"causal", {.i = a->causal}}};
-    char part[GRAPH_NAME_MAX];
-    if ((rc = check_steps(g, name, x, e)) || (rc = check_steps(g, name, memory, e))) return rc;
-    int64_t size = graph_value(g, x)->shape.dim[2];
-    if (a->heads < 1 || size % a->heads != 0)
-        return err_set(e, ERR_INVALID, "heads", "layer '%s': %lld heads do not divide %lld features", name,
-                       (long long)a->heads, (long long)size);
-    if ((rc = project(g, name, "query", x, size, &in[0], e)) ||
-        (rc = project(g, name, "key", memory, size, &in[1], e)) ||
-        (rc = project(g, name, "value", memory, size, &in[2], e)) ||
-        (rc = layer__part(part, name, "heads", e)) ||
-        (rc = layer__op(g, part, "Attention", in, a->lengths >= 0 ? 4 : 3, attrs, 2, y, e)))
-        return rc;
-    return project(g, name, "output", *y, size, y, e);
 }

@@ -51,6 +51,7 @@ struct op_call {
     const struct backend *backend;
     bool inference; /* products must go through the kernels, whose rows do not depend on each other */
     struct rng_key rng;
+    int64_t first_row; /* of the batch, that in[0] begins with; 0 when in[0] has no rows */
 };
 
 /* One execution of the naive reference in double; integers are doubles too. */
@@ -75,9 +76,19 @@ struct op_grad {
     int dx[NODE_MAX_INPUTS]; /* -1 at first */
 };
 
+/* How an operator takes the rows of a batch, which decides whether threads may each compute some of them. */
+enum op_rows {
+    OP_ROWS_APART,   /* row i of its results comes from row i of its inputs */
+    OP_ROWS_AFFINE,  /* the same, and its result of means is the mean of its results */
+    OP_ROWS_MEAN,    /* output 0 is a mean over the rows, each row counting the same; other outputs: apart */
+    OP_ROWS_TOGETHER /* anything else. An operator that makes what has no rows of what has some, and does not
+                        say MEAN, is taken for this; gradients of parameters are sums and need say nothing */
+};
+
 struct op {
     const char *name;
     bool internal;
+    enum op_rows rows;
     int min_inputs, max_inputs, outputs;
     const struct op_attr *attrs; /* n_attrs of them */
     int n_attrs;

@@ -1,10 +1,32 @@
-/* One update of all parameters, a flat loop a parameter. */
+/* One update of all parameters, chunk by chunk: gradients of the shards summed, treated, and spent while they
+ * are in the cache. */
 #include "tensor/optim.h"
 
 #include <math.h>
 #include <string.h>
-#include "tensor/backend.h"
+#include "base/mem.h"
 #include "tensor/kernel.h"
+
+/* Floats of a chunk: with weights, two slots and the gradients of two shards 160 KiB, which fits a core's
+ * second cache. */
+enum { CHUNK = 8192, ALIGNMENT = 64 };
+
+/* Part of one trainable parameter. */
+struct chunk {
+    int entry;
+    size_t at, len; /* in floats, in the flat buffers */
+};
+
+struct optim {
+    struct optim_spec spec;
+    const struct kernels *kernels;
+    struct params *params; /* borrowed */
+    float *slot[OPTIM_MAX_SLOTS];
+    struct chunk *chunk;     /* owned, in the parameters' order */
+    double *squares;         /* owned; per chunk: of its gradient, when norms are needed */
+    size_t n_chunks, floats; /* of all chunks */
+    double norm;
+};
 
 static const struct {
     const char *name;
@@ -75,9 +97,118 @@ int optim_check(const struct optim_spec *s, struct err *e)
         (rc = check_range("beta1", s->beta1, 0, 1, true, e)) ||
         (rc = check_range("beta2", s->beta2, 0, 1, true, e)) ||
         (rc = check_range("epsilon", s->epsilon, 1e-30, 1, false, e)) ||
-        (rc = check_range("weight_decay", s->weight_decay, 0, 1e6, false, e)))
+        (rc = check_range("weight_decay", s->weight_decay, 0, 1e6, false, e)) ||
+        (rc = check_range("l1", s->l1, 0, 1e6, false, e)) ||
+        (rc = check_range("clip_value", s->clip_value, 0, 1e30, false, e)) ||
+        (rc = check_range("clip_each", s->clip_each, 0, 1e30, false, e)))
         return rc;
     return check_range("clip_norm", s->clip_norm, 0, 1e30, false, e);
+}
+
+/* ---- set-up ---- */
+
+static size_t chunks_of(const struct params_entry *x)
+{
+    return x->trainable ? (x->count + CHUNK - 1) / CHUNK : 0;
+}
+
+static size_t count_chunks(const struct params *p)
+{
+    size_t n = 0;
+    for (int i = 0; i < p->n; i++) n += chunks_of(&p->entry[i]);
+    return n;
+}
+
+size_t optim_bytes(const struct optim_spec *spec, const struct params *layout)
+{
+    return layout->len * sizeof(float) * (size_t)optim_slots(spec->kind) +
+           count_chunks(layout) * (sizeof(struct chunk) + sizeof(double));
+}
+
+static void cut(struct optim *o)
+{
+    const struct params *p = o->params;
+    for (int i = 0; i < p->n; i++)
+        for (size_t at = 0; p->entry[i].trainable && at < p->entry[i].count; at += CHUNK) {
+            size_t left = p->entry[i].count - at, len = left < CHUNK ? left : CHUNK;
+            o->chunk[o->n_chunks++] = (struct chunk){.entry = i, .at = p->entry[i].offset + at, .len = len};
+            o->floats += len;
+        }
+}
+
+int optim_create(struct optim **out, const struct optim_spec *spec, const struct backend *b, struct params *p,
+                 struct err *e)
+{
+    struct optim *o = mem_try_alloc(1, sizeof *o);
+    *out = NULL;
+    if (!o) return err_set(e, ERR_NOMEM, NULL, "no memory for the optimiser");
+    o->spec = *spec;
+    o->kernels = b->kernels;
+    o->params = p;
+    o->chunk = mem_try_alloc(count_chunks(p) + 1, sizeof *o->chunk);
+    o->squares = mem_try_alloc(count_chunks(p) + 1, sizeof *o->squares);
+    bool ok = o->chunk && o->squares;
+    for (int i = 0; i < optim_slots(spec->kind); i++)
+        ok = ok && (o->slot[i] = mem_try_aligned(ALIGNMENT, (p->len + 16) * sizeof(float)));
+    if (!ok) {
+        optim_free(o);
+        return err_set(e, ERR_NOMEM, NULL, "no memory for the optimiser (%zu bytes)", optim_bytes(spec, p));
+    }
+    cut(o);
+    *out = o;
+    return 0;
+}
+
+void optim_free(struct optim *o)
+{
+    if (!o) return;
+    for (int i = 0; i < OPTIM_MAX_SLOTS; i++) mem_free(o->slot[i]);
+    mem_free(o->chunk);
+    mem_free(o->squares);
+    mem_free(o);
+}
+
+float *optim_slot(struct optim *o, int slot)
+{
+    return o->slot[slot];
+}
+
+bool optim_needs_norms(const struct optim *o)
+{
+    return o->spec.clip_norm > 0 || o->spec.clip_each > 0;
+}
+
+double optim_norm(const struct optim *o)
+{
+    return o->norm;
+}
+
+/* ---- one chunk ---- */
+
+/* part[0] = Σ weight·part. A single part is the mean already. */
+static void average(const struct optim_grads *g, size_t at, size_t len)
+{
+    float *sum = g->part[0] + at;
+    if (g->n < 2) return;
+    for (size_t i = 0; i < len; i++) sum[i] *= g->weight[0];
+    for (int s = 1; s < g->n; s++) {
+        const float *part = g->part[s] + at;
+        float weight = g->weight[s];
+        for (size_t i = 0; i < len; i++) sum[i] += weight * part[i];
+    }
+}
+
+static void treat(const struct optim *o, const struct chunk *c, float *g)
+{
+    const struct params_entry *x = &o->params->entry[c->entry];
+    const float *w = o->params->data + c->at;
+    float square = (float)(2 * x->l2), pull = (float)o->spec.l1, most = (float)o->spec.clip_value;
+    if (x->l2 > 0)
+        for (size_t i = 0; i < c->len; i++) g[i] += square * w[i];
+    if (pull > 0 && x->decay)
+        for (size_t i = 0; i < c->len; i++) g[i] += w[i] > 0 ? pull : w[i] < 0 ? -pull : 0;
+    if (most > 0)
+        for (size_t i = 0; i < c->len; i++) g[i] = g[i] > most ? most : g[i] < -most ? -most : g[i];
 }
 
 /* Adam's bias corrections go into the rate and the root, so that the loop has two multiplications less. */
@@ -92,48 +223,127 @@ static struct adam_step adam_coefficients(const struct optim_spec *s, uint64_t s
                               .keep = (float)(decay ? 1 - rate * s->weight_decay : 1)};
 }
 
-/* g += 2·l2·w */
-static void add_penalty(const float *w, float *g, double l2, size_t n)
+static void move(const struct optim *o, const struct chunk *c, float *g, const struct optim_turn *t)
 {
-    float factor = (float)(2 * l2);
-    for (size_t i = 0; i < n; i++) g[i] += factor * w[i];
-}
-
-static double clip(const struct kernels *k, const struct optim_spec *s, const struct params *p, float *grads)
-{
-    double squares = 0;
-    for (int i = 0; i < p->n; i++)
-        if (p->entry[i].trainable) squares += k->sum_squares(grads + p->entry[i].offset, p->entry[i].count);
-    double norm = sqrt(squares);
-    if (norm > s->clip_norm) k->scale((float)(s->clip_norm / norm), grads, grads, p->len);
-    return norm;
-}
-
-double optim_step(const struct optim_spec *s, const struct backend *b, struct params *p, float *grads,
-                  float *const *slot, uint64_t step, double rate)
-{
-    const struct kernels *k = b->kernels;
-    double norm = 0;
-    for (int i = 0; i < p->n; i++) {
-        const struct params_entry *x = &p->entry[i];
-        if (x->trainable && x->l2 > 0) add_penalty(p->data + x->offset, grads + x->offset, x->l2, x->count);
+    const struct optim_spec *s = &o->spec;
+    const struct kernels *k = o->kernels;
+    float *w = o->params->data + c->at, *a = kinds[s->kind].slots > 0 ? o->slot[0] + c->at : NULL;
+    if (s->kind == OPTIM_SGD) {
+        k->sgd(w, g, (float)t->rate, c->len);
+    } else if (s->kind == OPTIM_MOMENTUM || s->kind == OPTIM_NESTEROV) {
+        k->momentum(w, g, a, (float)t->rate, (float)s->momentum, s->kind == OPTIM_NESTEROV, c->len);
+    } else if (s->kind == OPTIM_RMSPROP) {
+        k->rmsprop(w, g, a, (float)t->rate, (float)s->rho, (float)s->epsilon, c->len);
+    } else {
+        bool decay = s->kind == OPTIM_ADAMW && o->params->entry[c->entry].decay;
+        struct adam_step step = adam_coefficients(s, t->step, t->rate, decay);
+        k->adam(w, g, a, o->slot[1] + c->at, &step, c->len);
     }
-    if (s->clip_norm > 0) norm = clip(k, s, p, grads);
-    for (int i = 0; i < p->n; i++) {
-        const struct params_entry *x = &p->entry[i];
-        float *w = p->data + x->offset, *g = grads + x->offset;
-        float *a = kinds[s->kind].slots > 0 ? slot[0] + x->offset : NULL;
-        if (!x->trainable) continue;
-        if (s->kind == OPTIM_SGD) {
-            k->sgd(w, g, (float)rate, x->count);
-        } else if (s->kind == OPTIM_MOMENTUM || s->kind == OPTIM_NESTEROV) {
-            k->momentum(w, g, a, (float)rate, (float)s->momentum, s->kind == OPTIM_NESTEROV, x->count);
-        } else if (s->kind == OPTIM_RMSPROP) {
-            k->rmsprop(w, g, a, (float)rate, (float)s->rho, (float)s->epsilon, x->count);
-        } else {
-            struct adam_step c = adam_coefficients(s, step, rate, s->kind == OPTIM_ADAMW && x->decay);
-            k->adam(w, g, a, slot[1] + x->offset, &c, x->count);
+}
+
+/* ---- norms ---- */
+
+/* What clipping each parameter by itself scales the one of chunk `first` by. *squares: of its gradient. */
+static double factor_of(const struct optim *o, size_t first, double *squares)
+{
+    *squares = 0;
+    for (size_t i = first; i < o->n_chunks && o->chunk[i].entry == o->chunk[first].entry; i++)
+        *squares += o->squares[i];
+    double norm = sqrt(*squares);
+    return o->spec.clip_each > 0 && norm > o->spec.clip_each ? o->spec.clip_each / norm : 1;
+}
+
+static bool begins_entry(const struct optim *o, size_t i)
+{
+    return i == 0 || o->chunk[i - 1].entry != o->chunk[i].entry;
+}
+
+/* Every member adds up the same numbers in the same order, and needs no other to tell it. */
+static double whole_norm(const struct optim *o)
+{
+    double sum = 0, squares;
+    for (size_t i = 0; i < o->n_chunks; i++) {
+        if (!begins_entry(o, i)) continue;
+        double factor = factor_of(o, i, &squares);
+        sum += factor * factor * squares;
+    }
+    return sqrt(sum);
+}
+
+/* ---- all chunks of one member ---- */
+
+struct range {
+    size_t from, to;
+};
+
+/* Members take consecutive chunks, as many floats each as the cuts allow. */
+static struct range share(const struct optim *o, const struct optim_turn *t)
+{
+    size_t members = (size_t)t->members, first = o->floats / members * (size_t)t->member;
+    size_t end = t->member + 1 == t->members ? o->floats : o->floats / members * ((size_t)t->member + 1);
+    struct range r = {o->n_chunks, o->n_chunks};
+    for (size_t i = 0, at = 0; i < o->n_chunks; at += o->chunk[i++].len) {
+        if (at >= first && r.from == o->n_chunks) r.from = i;
+        if (at >= end) {
+            r.to = i;
+            break;
         }
     }
-    return norm;
+    return r;
+}
+
+void optim_mean(struct optim *o, const struct optim_grads *g, const struct optim_turn *t)
+{
+    struct range r = share(o, t);
+    for (size_t i = r.from; i < r.to; i++) average(g, o->chunk[i].at, o->chunk[i].len);
+}
+
+void optim_gather(struct optim *o, const struct optim_grads *g, const struct optim_turn *t)
+{
+    struct range r = share(o, t);
+    for (size_t i = r.from; i < r.to; i++) {
+        const struct chunk *c = &o->chunk[i];
+        average(g, c->at, c->len);
+        treat(o, c, g->part[0] + c->at);
+        if (optim_needs_norms(o)) o->squares[i] = o->kernels->sum_squares(g->part[0] + c->at, c->len);
+    }
+}
+
+void optim_move(struct optim *o, const struct optim_grads *g, const struct optim_turn *t)
+{
+    struct range r = share(o, t);
+    double norm = o->spec.clip_norm > 0 ? whole_norm(o) : 0, own = 1, squares;
+    double all = norm > o->spec.clip_norm && norm > 0 ? o->spec.clip_norm / norm : 1;
+    if (t->member == 0) o->norm = norm;
+    for (size_t i = r.from; i < r.to; i++) {
+        const struct chunk *c = &o->chunk[i];
+        float *grads = g->part[0] + c->at;
+        size_t first = i;
+        if (o->spec.clip_each > 0 && (i == r.from || begins_entry(o, i))) {
+            while (!begins_entry(o, first)) first--;
+            own = factor_of(o, first, &squares);
+        }
+        if (own * all < 1) o->kernels->scale((float)(own * all), grads, grads, c->len);
+        move(o, c, grads, t);
+    }
+}
+
+void optim_gather_and_move(struct optim *o, const struct optim_grads *g, const struct optim_turn *t)
+{
+    struct range r = share(o, t);
+    for (size_t i = r.from; i < r.to; i++) {
+        const struct chunk *c = &o->chunk[i];
+        average(g, c->at, c->len);
+        treat(o, c, g->part[0] + c->at);
+        move(o, c, g->part[0] + c->at, t);
+    }
+}
+
+double optim_step(struct optim *o, float *grads, uint64_t step, double rate)
+{
+    struct optim_grads g = {.n = 1, .part = {grads}, .weight = {1}};
+    struct optim_turn t = {.members = 1, .step = step, .rate = rate};
+    optim_gather(o, &g, &t);
+    optim_move(o, &g, &t);
+    return optim_norm(o);
 }

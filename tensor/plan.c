@@ -15,12 +15,91 @@ static int check_options(const struct plan_options *o, const struct graph *g, st
     if (o->max_batch < 1 || o->max_batch > INT32_MAX)
         return err_set(e, ERR_INVALID, "max_batch", "max_batch is %lld; expected 1 to %d",
                        (long long)o->max_batch, INT32_MAX);
-    if (o->threads < 0 || o->threads > 1)
-        return err_set(e, ERR_UNSUPPORTED, "threads", "%d threads; a run has one", o->threads);
+    if (o->threads < 0 || (o->threads > 1 && o->mode == PLAN_INFER))
+        return err_set(e, ERR_UNSUPPORTED, "threads", "%d threads; a run of inference has one", o->threads);
     if (o->mode == PLAN_INFER && g->n_outputs == 0)
         return err_set(e, ERR_INVALID, "outputs", "the graph has no output to infer");
     return o->mode == PLAN_TRAIN ? optim_check(&o->optim, e) : 0;
 }
+
+/* ---- threads ---- */
+
+/* A thread must have much more to do than a hand-over costs, which is a microsecond or two, and than it costs
+ * to fetch from the other cores' caches the weights that they have moved and the gradients that they have
+ * found: per weight about as long as a hundred operations (docs/decisions/0010). */
+static const int64_t THREAD_FLOPS = 2000000, WEIGHT_FLOPS = 100;
+
+/* Whether the node may be given some rows of a batch at a time. mean: per value, whether it is a mean over
+ * the rows, or made of such; the results' are set. */
+static bool rows_stand_apart(const struct graph *g, const struct node *n, bool *mean)
+{
+    bool has_rows = false, has_mean = false;
+    if (n->op->rows == OP_ROWS_TOGETHER) return false;
+    for (int j = 0; j < n->n_inputs; j++) {
+        has_rows = has_rows || shape_batched(&g->value[n->input[j]].shape);
+        has_mean = has_mean || mean[n->input[j]];
+    }
+    if (has_mean && (has_rows || n->op->rows != OP_ROWS_AFFINE)) return false;
+    for (int j = 0; j < n->n_outputs; j++) {
+        bool loses_rows = has_rows && !shape_batched(&g->value[n->output[j]].shape);
+        if (loses_rows && (j > 0 || n->op->rows != OP_ROWS_MEAN)) return false;
+        mean[n->output[j]] = has_mean || loses_rows;
+    }
+    return true;
+}
+
+/* Sets p->together. The graph is lowered, and not yet differentiated. */
+static int find_together(struct plan *p, struct err *e)
+{
+    const struct graph *g = p->graph;
+    bool *mean = mem_try_alloc((size_t)g->n_values + 1, sizeof *mean);
+    if (!mean) return err_set(e, ERR_NOMEM, NULL, "no memory to compile the graph");
+    for (int i = 0; i < g->n_nodes && !p->together; i++)
+        if (!rows_stand_apart(g, &g->node[i], mean)) p->together = g->node[i].op->name;
+    for (int i = 0; i < g->n_outputs && !p->together; i++)
+        if (mean[g->output[i].value]) p->together = g->node[g->value[g->output[i].value].producer].op->name;
+    mem_free(mean);
+    return 0;
+}
+
+static void choose_threads(struct plan *p)
+{
+    int64_t usual = THREAD_FLOPS + WEIGHT_FLOPS * graph_param_scalars(p->graph);
+    int64_t each = p->options.thread_flops > 0 ? p->options.thread_flops : usual;
+    int64_t rows = p->options.max_batch, most = graph_flops(p->graph, rows) / each;
+    int64_t n = p->options.threads < TEAM_MAX_MEMBERS ? p->options.threads : TEAM_MAX_MEMBERS;
+    if (n > rows) n = rows;
+    if (n > most) n = most;
+    if (n < 1 || p->together) n = 1;
+    p->threads = (int)n;
+    p->shard_rows = (rows + n - 1) / n;
+}
+
+/* ---- parts of an inference batch ---- */
+
+/* What one part's intermediates should take: they stay in a core's second-level cache, and what one layer
+ * writes the next one finds there. PART_ROWS: fewer make the products inefficient. */
+static const size_t PART_BYTES = 1536 << 10;
+enum { PART_ROWS = 16 };
+
+/* Lays an inference plan out again for parts of its batch, when the whole does not fit. The rows of a part
+ * are computed as they would be in any other company, so that nobody sees the difference. */
+static int place_parts(struct plan *p, struct err *e)
+{
+    int64_t rows = p->options.max_batch;
+    if (p->options.mode != PLAN_INFER || p->together || p->bytes.arena <= PART_BYTES || rows <= PART_ROWS)
+        return 0;
+    int64_t fit =
+        (int64_t)((double)rows * (double)PART_BYTES / (double)p->bytes.arena) / PART_ROWS * PART_ROWS;
+    p->shard_rows = fit > PART_ROWS ? fit : PART_ROWS;
+    mem_free(p->value);
+    mem_free(p->node);
+    p->value = NULL;
+    p->node = NULL;
+    return plan__place(p, e);
+}
+
+/* ---- compiling ---- */
 
 static int differentiate(struct plan *p, struct err *e)
 {
@@ -52,11 +131,19 @@ static int count_bytes(struct plan *p, struct err *e)
 {
     struct plan_bytes *b = &p->bytes;
     size_t flat = p->layout->len * sizeof(float);
+    size_t outputs;
+    int rc = plan__output_bytes(p, &outputs, e);
+    if (rc) return rc;
+    p->shard_arena = b->arena;
     if (p->options.mode == PLAN_TRAIN) {
-        b->params = b->grads = flat;
-        b->optim = flat * (size_t)optim_slots(p->options.optim.kind);
+        b->params = flat;
+        b->optim = optim_bytes(&p->options.optim, p->layout);
+        if (!mem_mul(flat, (size_t)p->threads, &b->grads) ||
+            !mem_mul(b->arena, (size_t)p->threads, &b->arena) || !mem_add(b->arena, outputs, &b->arena))
+            return err_set(e, ERR_TOO_LARGE, "memory", "%d threads need more than any memory", p->threads);
     } else {
         b->packed = p->weights_len * sizeof(float);
+        b->arena += outputs;
     }
     b->total = b->params + b->grads + b->optim + b->packed + b->arena;
     if (p->options.limit_bytes > 0 && b->total > p->options.limit_bytes)
@@ -70,9 +157,10 @@ static int compile(struct plan *p, const struct graph *g, struct err *e)
     bool train = p->options.mode == PLAN_TRAIN;
     int rc;
     if ((rc = pass_lower(&p->graph, g, train, !train || p->options.keep_outputs, train, e))) return rc;
-    if (train && (rc = differentiate(p, e))) return rc;
+    if ((rc = find_together(p, e)) || (train && (rc = differentiate(p, e)))) return rc;
+    choose_threads(p);
     if ((rc = params_layout(&p->layout, p->graph, e)) || (rc = collect_inputs(p, e)) ||
-        (rc = plan__place(p, e)))
+        (rc = plan__place(p, e)) || (rc = place_parts(p, e)))
         return rc;
     return count_bytes(p, e);
 }
@@ -118,6 +206,16 @@ int64_t plan_max_batch(const struct plan *p)
 int64_t plan_flops(const struct plan *p, int64_t rows)
 {
     return graph_flops(p->graph, rows);
+}
+
+int plan_threads(const struct plan *p)
+{
+    return p->threads;
+}
+
+const char *plan_whole_batch(const struct plan *p)
+{
+    return p->together;
 }
 
 int plan_load(struct plan *p, const struct params *params, struct err *e)

@@ -24,10 +24,11 @@ struct plan_options {
     enum plan_mode mode;
     int64_t max_batch;             /* most rows of a run; ≥ 1 */
     const struct backend *backend; /* NULL: backend_auto() */
-    int threads;                   /* 0 or 1: the caller's own; more is ERR_UNSUPPORTED */
+    int threads;             /* PLAN_TRAIN: at most so many, see plan_threads; 0 and 1: the caller's alone */
     size_t limit_bytes;      /* refuse with ERR_TOO_LARGE, saying both numbers, above this; 0 for no limit */
     bool keep_outputs;       /* PLAN_TRAIN: compute the graph's outputs too, for metrics while training */
     struct optim_spec optim; /* PLAN_TRAIN */
+    int64_t thread_flops;    /* a thread is worth having for so many a step; 0: a sound default */
     bool no_alias;           /* give each intermediate its own place (tests, debugging) */
     bool poison;             /* fill the arena with NaN before each run (tests, debugging) */
 };
@@ -35,10 +36,10 @@ struct plan_options {
 /* What one run needs, in bytes. total is what limit_bytes is compared with. */
 struct plan_bytes {
     size_t params; /* PLAN_TRAIN: the weights */
-    size_t grads;  /* PLAN_TRAIN */
+    size_t grads;  /* PLAN_TRAIN: of all threads */
     size_t optim;  /* PLAN_TRAIN: optimiser slots */
     size_t packed; /* PLAN_INFER: weights in the kernels' layout, shared by all runs of the plan */
-    size_t arena;  /* intermediates and workspace of one run */
+    size_t arena;  /* intermediates and workspace of one run, all its threads */
     size_t total;
 };
 
@@ -52,6 +53,13 @@ void plan_free(struct plan *p); /* after its runs */
 const struct plan_bytes *plan_bytes(const struct plan *p);
 int64_t plan_max_batch(const struct plan *p);
 int64_t plan_flops(const struct plan *p, int64_t rows); /* of one step or one forward pass */
+
+/* How many threads a run of it has: options.threads, or fewer where the largest step has fewer rows, or too
+ * little work for so many; and one where an operator needs the whole batch at once. Decided when the plan is
+ * made, by its graph and options alone. */
+int plan_threads(const struct plan *p);
+/* The operator that keeps the plan to one thread ("BatchNormalization"); NULL when none does. */
+const char *plan_whole_batch(const struct plan *p);
 
 /* PLAN_INFER: copies and packs the weights, once per load. Needed before the first run; may be repeated
  * between runs (validation while training). params must come from the plan's graph, ERR_INVALID otherwise. */

@@ -34,10 +34,18 @@ struct plan {
     int *grad;                 /* per parameter: value id of its gradient, or -1; owned; training only */
     struct value_place *value; /* per value; owned */
     struct node_place *node;   /* per node; owned */
+    int threads;               /* of a run; shards of a full step */
+    int64_t shard_rows; /* most rows of one shard, or part of an inference; what the arena is laid out for */
+    const char *together; /* name of the operator that keeps threads at 1, or NULL */
+    size_t shard_arena;   /* bytes */
     struct plan_bytes bytes;
     size_t weights_len; /* floats */
     float *weights;     /* inference: raw and packed parameters; owned; NULL before plan_load */
 };
+
+/* What the outputs of all rows take when they are made a part of the rows at a time; 0 when the arena holds
+ * all. */
+int plan__output_bytes(const struct plan *p, size_t *out, struct err *e);
 
 /* Decides where every value, workspace and weight lies; fills value, node, bytes.arena and weights_len. */
 int plan__place(struct plan *p, struct err *e);

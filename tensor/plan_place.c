@@ -21,9 +21,9 @@ static int value_bytes(const struct placing *p, int value, size_t *out, struct e
 {
     const struct value *v = &p->g->value[value];
     size_t n;
-    if (!shape_count(&v->shape, p->plan->options.max_batch, &n))
+    if (!shape_count(&v->shape, p->plan->shard_rows, &n))
         return err_set(e, ERR_TOO_LARGE, v->name, "'%s' with %lld rows is larger than any memory", v->name,
-                       (long long)p->plan->options.max_batch);
+                       (long long)p->plan->shard_rows);
     *out = n * dtype_bytes(v->dtype);
     return 0;
 }
@@ -103,7 +103,7 @@ static int add_output(struct placing *p, int i, int j, struct err *e)
 static void shapes_of(const struct placing *p, int i, struct op_shapes *s)
 {
     const struct node *n = &p->g->node[i];
-    int64_t rows = p->plan->options.max_batch;
+    int64_t rows = p->plan->shard_rows;
     s->node = n;
     for (int j = 0; j < n->n_inputs; j++) {
         const struct value *v = &p->g->value[n->input[j]];

@@ -22,6 +22,9 @@ typedef int32_t vi __attribute__((vector_size(32)));
 /* where x > 0: a, else b */
 #define V_POSITIVE(x, a, b) _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_GT_OQ))
 
+/* 1 / x for normal x whose reciprocal is normal too. */
+#define V_RECIPROCAL(x) (V_SET(1.0f) / (x))
+
 static inline __m256i first_lanes(int64_t n)
 {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -37,6 +40,32 @@ static inline void v_store_part(float *p, vf v, int64_t n)
 {
     _mm256_maskstore_ps(p, first_lanes(n), v);
 }
+
+/* The transposed of the square at a, whose side is LANES. */
+static inline void v_transpose(const float *a, int64_t lda, float *out, int64_t ldo)
+{
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++) out[j * ldo + i] = a[i * lda + j];
+}
+
+static inline float v_sum(vf v)
+{
+    float lane[LANES], sum = 0;
+    V_STORE(lane, v);
+    for (int i = 0; i < LANES; i++) sum += lane[i];
+    return sum;
+}
+
+static inline float v_top(vf v)
+{
+    float lane[LANES];
+    V_STORE(lane, v);
+    float top = lane[0];
+    for (int i = 1; i < LANES; i++) top = lane[i] > top ? lane[i] : top;
+    return top;
+}
+#define V_SUM(a) v_sum(a)
+#define V_TOP(a) v_top(a)
 
 #define KERNELS_TABLE kernels__avx2
 #define KERNELS_NAME  "avx2"

@@ -51,6 +51,9 @@ static inline vf v_sqrt(vf a)
 #define V_SQRT(a)           v_sqrt(a)
 #define V_POSITIVE(x, a, b) v_choose((x) > V_SET(0.0f), a, b)
 
+/* 1 / x for normal x whose reciprocal is normal too. */
+#define V_RECIPROCAL(x) (V_SET(1.0f) / (x))
+
 /* The first n lanes, 0 < n < LANES; the others are zero. */
 static inline vf v_load_part(const float *p, int64_t n)
 {
@@ -63,6 +66,32 @@ static inline void v_store_part(float *p, vf v, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) p[i] = v[i];
 }
+
+/* The transposed of the square at a, whose side is LANES. */
+static inline void v_transpose(const float *a, int64_t lda, float *out, int64_t ldo)
+{
+    for (int i = 0; i < LANES; i++)
+        for (int j = 0; j < LANES; j++) out[j * ldo + i] = a[i * lda + j];
+}
+
+static inline float v_sum(vf v)
+{
+    float lane[LANES], sum = 0;
+    V_STORE(lane, v);
+    for (int i = 0; i < LANES; i++) sum += lane[i];
+    return sum;
+}
+
+static inline float v_top(vf v)
+{
+    float lane[LANES];
+    V_STORE(lane, v);
+    float top = lane[0];
+    for (int i = 1; i < LANES; i++) top = lane[i] > top ? lane[i] : top;
+    return top;
+}
+#define V_SUM(a) v_sum(a)
+#define V_TOP(a) v_top(a)
 
 #define KERNELS_TABLE kernels__portable
 #define KERNELS_NAME  "portable"

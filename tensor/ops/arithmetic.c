@@ -76,16 +76,16 @@ static int backward_mul(struct op_grad *d, struct err *e)
     return rc ? rc : reduce_to_input(d, 1, db, e);
 }
 
-#define BINARY(NAME, BACKWARD)                                                                               \
+#define BINARY(NAME, BACKWARD, ROWS)                                                                         \
     {                                                                                                        \
-        .name = (NAME), .min_inputs = 2, .max_inputs = 2, .outputs = 1, .infer = infer_binary,               \
-        .forward = forward_binary, .reference = reference_binary, .backward = (BACKWARD),                    \
-        .flops = op_flops_one, .in_place = 1                                                                 \
+        .name = (NAME), .rows = (ROWS), .min_inputs = 2, .max_inputs = 2, .outputs = 1,                      \
+        .infer = infer_binary, .forward = forward_binary, .reference = reference_binary,                     \
+        .backward = (BACKWARD), .flops = op_flops_one, .in_place = 1                                         \
     }
 
-const struct op op_add = BINARY("Add", backward_add);
-const struct op op_sub = BINARY("Sub", backward_sub);
-const struct op op_mul = BINARY("Mul", backward_mul);
+const struct op op_add = BINARY("Add", backward_add, OP_ROWS_AFFINE);
+const struct op op_sub = BINARY("Sub", backward_sub, OP_ROWS_AFFINE);
+const struct op op_mul = BINARY("Mul", backward_mul, OP_ROWS_APART);
 
 /* ---- Scale(x) = factor·x ---- */
 
@@ -114,6 +114,7 @@ static int backward_scale(struct op_grad *d, struct err *e)
 
 const struct op op_scale = {.name = "Scale",
                             .internal = true,
+                            .rows = OP_ROWS_AFFINE,
                             .min_inputs = 1,
                             .max_inputs = 1,
                             .outputs = 1,
@@ -234,6 +235,7 @@ static int backward_identity(struct op_grad *d, struct err *e)
 }
 
 const struct op op_identity = {.name = "Identity",
+                               .rows = OP_ROWS_AFFINE,
                                .min_inputs = 1,
                                .max_inputs = 1,
                                .outputs = 1,

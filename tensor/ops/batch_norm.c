@@ -108,6 +108,7 @@ static double flops(const struct op_shapes *s)
 }
 
 const struct op op_batch_norm = {.name = "BatchNormalization",
+                                 .rows = OP_ROWS_TOGETHER,
                                  .min_inputs = 5,
                                  .max_inputs = 5,
                                  .outputs = 3,

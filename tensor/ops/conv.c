@@ -1,10 +1,11 @@
-/* Convolution over one or two spatial dimensions, channels last: patches are gathered a block of output
- * elements at a time and multiplied with the kernel as a matrix [kh·kw·channels, filters]. Conv, its
- * gradients, and ConvBias, which is Conv, Add and an activation in one. */
+/* Convolution over one or two spatial dimensions, channels last. Conv, its gradients, and ConvBias, which is
+ * Conv, Add and an activation in one. Where conv_lines.c does not fit, patches are gathered a block of output
+ * elements at a time and multiplied with the kernel as a matrix [kh·kw·channels, filters]. */
 #include "tensor/ops/families.h"
 
 #include <string.h>
-#include "tensor/ops/window.h"
+#include "tensor/ops/conv.h"
+#include "tensor/ops/conv_turn.h"
 
 enum { CONV_GROUP = WINDOW_N_ATTRS, CONV_N_ATTRS };
 
@@ -13,15 +14,6 @@ enum { CONV_GROUP = WINDOW_N_ATTRS, CONV_N_ATTRS };
     {                                                                                                        \
         .name = "group", .type = ATTR_INT, .fallback = {.i = 1}, .min = 1, .max = 65536                      \
     }
-
-/* The kernel's matrix within one group: k = kh·kw·depth rows, n filters, of `filters` in all. */
-struct conv {
-    struct window w;
-    int64_t k, n, filters;
-    int64_t rows;   /* of the output */
-    int64_t block;  /* rows gathered at a time */
-    bool pointwise; /* a patch is one element of x: x itself is the matrix of patches */
-};
 
 /* Blocks stay in the second-level cache, and have rows enough that the sums' comings and goings do not count.
  */
@@ -84,10 +76,17 @@ static size_t patch_bytes(const struct conv *c)
     return c->pointwise ? 0 : (size_t)c->block * (size_t)c->k * sizeof(float);
 }
 
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Which of the two ways is taken depends on the backend too. */
 static size_t workspace_conv(const struct op_shapes *s)
 {
     struct conv c;
-    return conv_of(&c, &s->in[0].shape, &s->in[1].shape, s->node) ? patch_bytes(&c) : 0;
+    if (!conv_of(&c, &s->in[0].shape, &s->in[1].shape, s->node)) return 0;
+    return larger(patch_bytes(&c), conv_lines_bytes(&c));
 }
 
 /* y's block of rows = patches · kernel, for one group. */
@@ -129,6 +128,10 @@ static void convolve(const struct op_call *call, const struct gemm_tail *tail)
     if (!conv_of(&c, &call->in[0]->shape, &call->in[1]->shape, call->node)) return;
     if (c.pointwise) {
         multiply(call, &c, 0, x, c.rows, y, tail);
+        return;
+    }
+    if (conv_lines_fit(&c, call->backend->kernels)) {
+        conv_lines(call->backend->kernels, &c, x, call->in[1]->data, call->packed, y, tail, call->work);
         return;
     }
     for (int64_t row = 0; row < c.rows; row += c.block) {
@@ -261,7 +264,8 @@ static int backward_bias(struct op_grad *d, struct err *e)
 {
     int rc = 0, dz = d->dy[0];
     struct attr attrs[] = {{"act", d->node.attr[CONV_N_ATTRS]}, {"alpha", d->node.attr[CONV_N_ATTRS + 1]}};
-    if (attrs[0].value.i != ACT_LINEAR)
+    bool gated = attrs[0].value.i == ACT_RELU && pool_gate_gradient(d->graph, d->dy[0], d->node.output[0]);
+    if (attrs[0].value.i != ACT_LINEAR && !gated)
         rc = grad_op(d, "ActivateGrad", (int[]){d->dy[0], d->node.output[0]}, 2, attrs, 2, &dz, e);
     if (rc == 0 && d->want[2]) {
         struct attr shape = {"shape", {.ints = graph_value(d->graph, d->node.input[2])->shape}};
@@ -313,7 +317,9 @@ static size_t workspace_grad_x(const struct op_shapes *s)
 {
     struct conv c;
     if (!conv_of(&c, &s->out[0].shape, &s->in[1].shape, s->node)) return 0;
-    return c.pointwise ? packed_bytes(&c) : packed_bytes(&c) + patch_bytes(&c);
+    if (c.pointwise) return packed_bytes(&c);
+    size_t lines = larger(conv_lines_grad_x_bytes(&c), conv_turn_bytes(&c));
+    return larger(packed_bytes(&c) + patch_bytes(&c), lines);
 }
 
 /* Patches of the gradient are dy · kernelᵀ; each is added where its patch was read. */
@@ -325,6 +331,14 @@ static int forward_grad_x(const struct op_call *call, struct err *e)
     struct conv c;
     (void)e;
     if (!conv_of(&c, &call->out[0]->shape, &call->in[1]->shape, call->node)) return 0;
+    if (conv_turn_fits(&c, call->backend)) {
+        conv_turn_grad_x(k, &c, dy, w, dx, call->work);
+        return 0;
+    }
+    if (conv_lines_fit_grad_x(&c, k)) {
+        conv_lines_grad_x(k, &c, dy, w, dx, call->work);
+        return 0;
+    }
     float *patches = c.pointwise ? dx : packed + packed_bytes(&c) / sizeof(float);
     int64_t block = c.pointwise ? c.rows : c.block;
     if (!c.pointwise) memset(dx, 0, view_count(call->out[0]) * sizeof *dx);
@@ -384,7 +398,8 @@ const struct op op_conv_grad_x = {.name = "ConvGradX",
 static size_t workspace_grad_w(const struct op_shapes *s)
 {
     struct conv c;
-    return conv_of(&c, &s->in[0].shape, &s->out[0].shape, s->node) ? patch_bytes(&c) : 0;
+    if (!conv_of(&c, &s->in[0].shape, &s->out[0].shape, s->node)) return 0;
+    return larger(patch_bytes(&c), conv_lines_grad_w_bytes(&c));
 }
 
 static int forward_grad_w(const struct op_call *call, struct err *e)
@@ -394,6 +409,10 @@ static int forward_grad_w(const struct op_call *call, struct err *e)
     struct conv c;
     (void)e;
     if (!conv_of(&c, &call->in[0]->shape, &call->out[0]->shape, call->node)) return 0;
+    if (conv_lines_fit(&c, call->backend->kernels)) {
+        conv_lines_grad_w(call->backend->kernels, &c, x, dy, dw, call->work);
+        return 0;
+    }
     int64_t block = c.pointwise ? c.rows : c.block;
     for (int64_t row = 0; row < c.rows; row += block) {
         int64_t end = row + block < c.rows ? row + block : c.rows;

@@ -1,6 +1,7 @@
 /* Dropout while training (Srivastava et al. 2014), inverted: what stays is scaled by 1/(1 − rate). Inference
- * plans drop it. The mask is never stored: its numbers are keyed by seed, step, node and element, so that the
- * gradient, which is the same operation on dy with the same key, draws them again. */
+ * plans drop it. The mask is never stored: its numbers are keyed by seed, step, node and the element's place
+ * in the whole batch, so that the gradient, which is the same operation on dy with the same key, draws them
+ * again, and so that it does not matter how many threads share the batch. */
 #include "tensor/ops/families.h"
 
 static const struct op_attr attrs[] = {
@@ -14,9 +15,14 @@ static uint32_t threshold(double rate)
 static int forward(const struct op_call *c, struct err *e)
 {
     double rate = c->node->attr[0].f;
+    const float *x = c->in[0]->data;
+    float *y = c->out[0]->data, scale = (float)(1 / (1 - rate));
+    size_t n = view_count(c->in[0]), at = 0;
+    uint64_t first = c->first_row ? (uint64_t)c->first_row * (n / (size_t)c->in[0]->shape.dim[0]) : 0;
     (void)e;
-    c->backend->kernels->dropout(&c->rng, threshold(rate), (float)(1 / (1 - rate)), c->in[0]->data,
-                                 c->out[0]->data, view_count(c->in[0]));
+    for (; at < n && (first + at) % 4 != 0; at++) /* the kernel begins with a whole block of numbers */
+        y[at] = rng_u32(&c->rng, first + at) >= threshold(rate) ? x[at] * scale : 0.0f;
+    c->backend->kernels->dropout(&c->rng, (first + at) / 4, threshold(rate), scale, x + at, y + at, n - at);
     return 0;
 }
 

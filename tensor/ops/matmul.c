@@ -2,6 +2,9 @@
  * one. */
 #include "tensor/ops/families.h"
 
+#include <string.h>
+#include "tensor/graph_impl.h"
+
 /* x [..., k] and w [k, n] of a product. */
 struct sizes {
     int64_t rows, k, n;
@@ -145,11 +148,43 @@ static void reference_dense(const struct op_ref *r)
                                                  r->out[0].data[i] + r->in[2].data[i % n]);
 }
 
+/* The one product of the forward graph that reads value y, as its left side, and that nothing else there
+ * reads; or NULL. */
+static const struct node *only_product(const struct graph *g, int y)
+{
+    const struct node *found = NULL;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const struct node *n = &g->node[i];
+        bool gradient = n->op->internal && n->op->no_gradient;
+        for (int j = 0; !gradient && j < n->n_inputs; j++) {
+            if (n->input[j] != y) continue;
+            if (found || j != 0 || (n->op != &op_matmul && n->op != &op_dense)) return NULL;
+            found = n;
+        }
+    }
+    return found;
+}
+
+/* The gradient dy goes on into a relu whose output is y. Where a product makes it, for y alone, that product
+ * drops at once what the relu would: true. */
+static bool gate_gradient(struct graph *g, int dy, int y)
+{
+    const struct node *reader = only_product(g, y);
+    struct node *maker = g->value[dy].kind == VALUE_NODE ? &g->node[g->value[dy].producer] : NULL;
+    if (!reader || !maker || maker->op != &op_matmul_grad_x || maker->n_inputs != 2 ||
+        maker->input[1] != reader->input[1])
+        return false;
+    maker->op = &op_matmul_grad_relu;
+    maker->input[maker->n_inputs++] = y;
+    return true;
+}
+
 static int backward_dense(struct op_grad *d, struct err *e)
 {
     int rc = 0, dz = d->dy[0];
     struct attr attrs[] = {{"act", d->node.attr[0]}, {"alpha", d->node.attr[1]}};
-    if (d->node.attr[0].i != ACT_LINEAR)
+    bool gated = d->node.attr[0].i == ACT_RELU && gate_gradient(d->graph, dz, d->node.output[0]);
+    if (d->node.attr[0].i != ACT_LINEAR && !gated)
         rc = grad_op(d, "ActivateGrad", (int[]){d->dy[0], d->node.output[0]}, 2, attrs, 2, &dz, e);
     if (rc == 0 && d->want[2]) {
         struct attr shape = {"shape", {.ints = graph_value(d->graph, d->node.input[2])->shape}};
@@ -177,7 +212,8 @@ const struct op op_dense = {.name = "Dense",
                             .flops = flops_dense,
                             .pack_input = 1};
 
-/* ---- MatMulGradX(dy [..., n], w [k, n]) → dy·wᵀ [..., k] ---- */
+/* ---- MatMulGradX(dy [..., n], w [k, n], base [..., k] or none) → base + dy·wᵀ [..., k]; MatMulGradRelu(dy,
+ * w, y [..., k]) → dy·wᵀ where y > 0, else 0 ---- */
 
 static int infer_grad_x(struct op_shapes *s, struct err *e)
 {
@@ -188,9 +224,8 @@ static int infer_grad_x(struct op_shapes *s, struct err *e)
     return 0;
 }
 
-static int forward_grad_x(const struct op_call *c, struct err *e)
+static void product_grad_x(const struct op_call *c, float beta, const struct gemm_tail *tail)
 {
-    (void)e;
     struct sizes z = sizes_of(&c->out[0]->shape, &c->in[1]->shape);
     op_gemm(c,
             &(struct gemm){.trans_b = true,
@@ -201,21 +236,47 @@ static int forward_grad_x(const struct op_call *c, struct err *e)
                            .lda = z.n,
                            .b = c->in[1]->data,
                            .ldb = z.n,
+                           .beta = beta,
                            .c = c->out[0]->data,
                            .ldc = z.k},
-            NULL);
+            tail);
+}
+
+static int forward_grad_x(const struct op_call *c, struct err *e)
+{
+    (void)e;
+    bool adds = c->node->n_inputs > 2;
+    if (adds && c->in[2]->data != c->out[0]->data)
+        memcpy(c->out[0]->data, c->in[2]->data, view_count(c->out[0]) * sizeof(float));
+    product_grad_x(c, adds ? 1.0f : 0.0f, NULL);
+    return 0;
+}
+
+static int forward_grad_relu(const struct op_call *c, struct err *e)
+{
+    (void)e;
+    struct sizes z = sizes_of(&c->out[0]->shape, &c->in[1]->shape);
+    product_grad_x(c, 0, &(struct gemm_tail){.gate = c->in[2]->data, .ldgate = z.k});
     return 0;
 }
 
 static void reference_grad_x(const struct op_ref *r)
 {
     struct sizes z = sizes_of(&r->out[0].shape, &r->in[1].shape);
+    bool adds = r->node->op == &op_matmul_grad_x && r->node->n_inputs > 2;
     for (int64_t i = 0; i < z.rows; i++)
         for (int64_t p = 0; p < z.k; p++) {
-            double sum = 0;
+            double sum = adds ? r->in[2].data[i * z.k + p] : 0;
             for (int64_t j = 0; j < z.n; j++) sum += r->in[0].data[i * z.n + j] * r->in[1].data[p * z.n + j];
             r->out[0].data[i * z.k + p] = sum;
         }
+}
+
+static void reference_grad_relu(const struct op_ref *r)
+{
+    reference_grad_x(r);
+    for (size_t i = 0; i < ref_count(&r->out[0]); i++)
+        if (r->in[2].data[i] <= 0) r->out[0].data[i] = 0;
 }
 
 static double flops_grad(const struct op_shapes *s)
@@ -226,13 +287,25 @@ static double flops_grad(const struct op_shapes *s)
 const struct op op_matmul_grad_x = {.name = "MatMulGradX",
                                     .internal = true,
                                     .min_inputs = 2,
-                                    .max_inputs = 2,
+                                    .max_inputs = 3,
                                     .outputs = 1,
                                     .infer = infer_grad_x,
                                     .forward = forward_grad_x,
                                     .reference = reference_grad_x,
                                     .no_gradient = true,
-                                    .flops = flops_grad};
+                                    .flops = flops_grad,
+                                    .in_place = 4};
+
+const struct op op_matmul_grad_relu = {.name = "MatMulGradRelu",
+                                       .internal = true,
+                                       .min_inputs = 3,
+                                       .max_inputs = 3,
+                                       .outputs = 1,
+                                       .infer = infer_grad_x,
+                                       .forward = forward_grad_relu,
+                                       .reference = reference_grad_relu,
+                                       .no_gradient = true,
+                                       .flops = flops_grad};
 
 /* ---- MatMulGradW(x [..., k], dy [..., n]) → xᵀ·dy [k, n] ---- */
 

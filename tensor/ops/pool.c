@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <string.h>
+#include "tensor/graph_impl.h"
 #include "tensor/ops/window.h"
 
 enum { POOL_KERNEL = WINDOW_N_ATTRS, POOL_N_ATTRS };
@@ -49,6 +50,23 @@ static struct patch patch_at(const struct window *w, int64_t row)
     return (struct patch){((row / (w->oh * w->ow) * w->h + y0) * w->w + x0) * w->c, y1 - y0, x1 - x0};
 }
 
+/* All windows lie inside the input. */
+static bool inside(const struct window *w)
+{
+    return w->top == 0 && w->left == 0 && (w->oh - 1) * w->sh + w->kh <= w->h &&
+           (w->ow - 1) * w->sw + w->kw <= w->w;
+}
+
+static struct pool_line line_of(const struct window *w)
+{
+    return (struct pool_line){.windows = w->ow,
+                              .step = w->sw * w->c,
+                              .lines = w->kh,
+                              .line_step = w->w * w->c,
+                              .taps = w->kw,
+                              .n = w->c};
+}
+
 static int forward_max(const struct op_call *c, struct err *e)
 {
     const struct kernels *k = c->backend->kernels;
@@ -56,6 +74,15 @@ static int forward_max(const struct op_call *c, struct err *e)
     (void)e;
     if (!pool_of(&w, &c->in[0]->shape, c->node)) return 0;
     float *y = c->out[0]->data;
+    if (inside(&w)) {
+        struct pool_line l = line_of(&w);
+        for (int64_t line = 0; line < w.n * w.oh; line++) {
+            l.x = (const float *)c->in[0]->data + (line / w.oh * w.h + line % w.oh * w.sh) * l.line_step;
+            l.out = y + line * w.ow * w.c;
+            k->max_line(&l);
+        }
+        return 0;
+    }
     for (int64_t row = 0; row < w.n * w.oh * w.ow; row++, y += w.c) {
         struct patch p = patch_at(&w, row);
         const float *x = (const float *)c->in[0]->data + p.at;
@@ -131,7 +158,23 @@ static int backward_pool(struct op_grad *d, struct err *e)
 const struct op op_max_pool = POOL("MaxPool", forward_max);
 const struct op op_average_pool = POOL("AveragePool", forward_average);
 
-/* ---- MaxPoolGrad(dy, x, y): to the first element of each window that is its maximum ---- */
+/* ---- MaxPoolGrad(dy, x, y): to the first element of each window that is its maximum; with relu only where
+ * that is above 0 ---- */
+
+enum { POOL_RELU = POOL_N_ATTRS };
+
+static const struct op_attr max_grad_attrs[] = {POOL_ATTRS,
+                                                {.name = "relu", .type = ATTR_INT, .min = 0, .max = 1}};
+
+bool pool_gate_gradient(struct graph *g, int value, int y)
+{
+    const struct value *v = &g->value[value];
+    if (v->kind != VALUE_NODE) return false;
+    struct node *n = &g->node[v->producer];
+    if (n->op != &op_max_pool_grad || n->input[1] != y) return false;
+    n->attr[POOL_RELU].i = 1;
+    return true;
+}
 
 static int infer_max_grad(struct op_shapes *s, struct err *e)
 {
@@ -147,6 +190,28 @@ static size_t workspace_grad(const struct op_shapes *s)
     return (size_t)dy->dim[dy->rank - 1] * sizeof(float);
 }
 
+/* Windows side by side: every element of dx is written once, those that no window covers first. */
+static void tiled_max_grad(const struct op_call *c, const struct window *w)
+{
+    struct pool_line l = line_of(w);
+    float *dx = c->out[0]->data;
+    int64_t right = l.line_step - w->ow * l.step, covered = w->oh * w->kh;
+    l.gate = c->node->attr[POOL_RELU].i != 0;
+    for (int64_t i = 0; i < w->n; i++, dx += w->h * l.line_step) {
+        for (int64_t y = 0; right > 0 && y < covered; y++)
+            memset(dx + (y + 1) * l.line_step - right, 0, (size_t)right * sizeof *dx);
+        memset(dx + covered * l.line_step, 0, (size_t)((w->h - covered) * l.line_step) * sizeof *dx);
+        for (int64_t oy = 0; oy < w->oh; oy++) {
+            int64_t out = (i * w->oh + oy) * w->ow * w->c;
+            l.x = (const float *)c->in[1]->data + (i * w->h + oy * w->kh) * l.line_step;
+            l.y = (const float *)c->in[2]->data + out;
+            l.dy = (const float *)c->in[0]->data + out;
+            l.out = dx + oy * w->kh * l.line_step;
+            c->backend->kernels->max_line_grad(&l);
+        }
+    }
+}
+
 static int forward_max_grad(const struct op_call *c, struct err *e)
 {
     const struct kernels *k = c->backend->kernels;
@@ -155,11 +220,18 @@ static int forward_max_grad(const struct op_call *c, struct err *e)
     struct window w;
     (void)e;
     if (!pool_of(&w, &c->in[1]->shape, c->node)) return 0;
+    if (inside(&w) && w.sh == w.kh && w.sw == w.kw) {
+        tiled_max_grad(c, &w);
+        return 0;
+    }
     memset(dx, 0, view_count(c->out[0]) * sizeof *dx);
     for (int64_t row = 0; row < w.n * w.oh * w.ow; row++, dy += w.c, y += w.c) {
         struct patch p = patch_at(&w, row);
         const float *x = (const float *)c->in[1]->data + p.at;
-        memcpy(c->work, dy, (size_t)w.c * sizeof *dy);
+        if (c->node->attr[POOL_RELU].i)
+            k->activate_grad(ACT_RELU, 0, y, dy, c->work, (size_t)w.c);
+        else
+            memcpy(c->work, dy, (size_t)w.c * sizeof *dy);
         for (int64_t i = 0; i < p.lines; i++)
             k->max_taps_grad(x + i * w.w * w.c, (size_t)p.taps, y, c->work, dx + p.at + i * w.w * w.c,
                              (size_t)w.c);
@@ -177,6 +249,7 @@ static void reference_max_grad(const struct op_ref *r)
             int64_t tap =
                 window_tap(&w, row / (w.oh * w.ow), row / w.ow % w.oh, row % w.ow, k / w.kw, k % w.kw);
             if (tap < 0 || r->in[1].data[tap + i % w.c] != r->in[2].data[i]) continue;
+            if (r->node->attr[POOL_RELU].i && r->in[2].data[i] <= 0) break;
             r->out[0].data[tap + i % w.c] += r->in[0].data[i];
             break;
         }
@@ -192,8 +265,8 @@ const struct op op_max_pool_grad = {.name = "MaxPoolGrad",
                                     .min_inputs = 3,
                                     .max_inputs = 3,
                                     .outputs = 1,
-                                    .attrs = pool_attrs,
-                                    .n_attrs = POOL_N_ATTRS,
+                                    .attrs = max_grad_attrs,
+                                    .n_attrs = POOL_N_ATTRS + 1,
                                     .infer = infer_max_grad,
                                     .forward = forward_max_grad,
                                     .reference = reference_max_grad,

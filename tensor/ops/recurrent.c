@@ -81,11 +81,30 @@ static double flops(const struct op_shapes *s)
     return recurrent_flops(&r);
 }
 
-/* The bias of the first product, and a state of zeros. */
+/* Fewer rows than this do not repay packing the recurrent kernel, unless it would be rounded in each step. */
+enum { PACK_BATCH = 4 };
+
+/* The bias of the first product, a state of zeros, and the recurrent kernel's parts in packed form (no panel
+ * is wider than 64). */
 static size_t workspace(const struct op_shapes *s)
 {
     struct recurrent r = node_of(s->node, &s->in[X].shape, &s->in[RECURRENT].shape);
-    return (size_t)(r.width + r.units) * sizeof(float);
+    return ((size_t)(r.width + r.units) + (size_t)r.units * (size_t)(r.width + 128)) * sizeof(float);
+}
+
+/* Packs the recurrent kernel's parts, one behind the other, or gives NULLs where that does not pay. */
+static void pack_parts(const struct op_call *c, const struct recurrent *r, const float *packed[2])
+{
+    const struct kernels *k = c->backend->kernels;
+    float *to = (float *)c->work + r->width + r->units;
+    bool pays = k->gemm_lines && (c->backend->rounds || r->batch >= PACK_BATCH);
+    packed[0] = packed[1] = NULL;
+    for (int p = 0; pays && p < r->n_parts; p++) {
+        k->pack((const float *)c->in[RECURRENT]->data + r->part[p].column, r->width, false, r->units,
+                r->part[p].width, to);
+        packed[p] = to;
+        to += k->packed_len(r->units, r->part[p].width);
+    }
 }
 
 /* What the input gives the gates, bias and all: one product over every row and step. */
@@ -125,11 +144,28 @@ static void multiply_inputs(const struct op_call *c, const struct recurrent *r)
 }
 
 /* One part of the gates of all rows: the state before step i > 0 times its part of the recurrent kernel. */
-static void multiply_part(const struct op_call *c, const struct recurrent *r, int64_t i, int p, float *gates,
-                          const struct gemm_tail *tail)
+static void multiply_part(const struct op_call *c, const struct recurrent *r, int64_t i, int p,
+                          const float *packed, float *gates, const struct gemm_tail *tail)
 {
     const struct recurrent_part *part = &r->part[p];
     const float *y = (const float *)c->out[0]->data + recurrent_before(r, 0, i) * r->units;
+    if (packed) {
+        c->backend->kernels->gemm_lines(&(struct gemm_lines){.lines = 1,
+                                                             .m = r->batch,
+                                                             .n = part->width,
+                                                             .strips = 1,
+                                                             .len = r->units,
+                                                             .a = y,
+                                                             .row_step = r->steps * r->units,
+                                                             .k_step = 1,
+                                                             .packed = packed,
+                                                             .packed_k = r->units,
+                                                             .c = gates,
+                                                             .ldc = r->steps * r->saved,
+                                                             .resume = part->adds,
+                                                             .tail = *tail});
+        return;
+    }
     op_gemm(c,
             &(struct gemm){.m = r->batch,
                            .n = part->width,
@@ -145,13 +181,15 @@ static void multiply_part(const struct op_call *c, const struct recurrent *r, in
 }
 
 /* What the state before step i gives the gates, for all rows. */
-static void multiply_state(const struct op_call *c, const struct recurrent *r, int64_t i)
+static void multiply_state(const struct op_call *c, const struct recurrent *r, int64_t i,
+                           const float *const packed[2])
 {
     for (int p = 0; p < r->n_parts; p++) {
         const struct recurrent_part *part = &r->part[p];
         const float *bias = (const float *)c->in[BIAS]->data + r->width + part->column;
         float *gates = (float *)c->out[1]->data + recurrent_step(r, i) * r->saved + part->gate;
-        if (i > 0) multiply_part(c, r, i, p, gates, &(struct gemm_tail){.bias = part->adds ? NULL : bias});
+        struct gemm_tail tail = {.bias = part->adds ? NULL : bias};
+        if (i > 0) multiply_part(c, r, i, p, packed[p], gates, &tail);
         for (int64_t row = 0; i == 0 && !part->adds && row < r->batch; row++)
             memcpy(gates + row * r->steps * r->saved, bias, (size_t)part->width * sizeof *gates);
     }
@@ -170,6 +208,8 @@ static void take_step(const struct op_call *c, const struct recurrent *r, int64_
     const float *cell_before = before < 0 || !cell ? zeros : cell + before * r->units;
     y += at * r->units;
     if (cell) cell += at * r->units;
+    if (i + 1 < r->steps)
+        recurrent_ask(gates + (recurrent_step(r, i + 1) - recurrent_step(r, i)) * r->saved, r->saved);
     if (over) { /* the state stands still; the gates count for nothing */
         memcpy(y, state, n * sizeof *y);
         if (cell) memcpy(cell, cell_before, n * sizeof *cell);
@@ -188,14 +228,16 @@ static int forward(const struct op_call *c, struct err *e)
 {
     struct recurrent r = node_of(c->node, &c->in[X]->shape, &c->in[RECURRENT]->shape);
     const int32_t *length = c->node->n_inputs > LENGTHS ? c->in[LENGTHS]->data : NULL;
+    const float *packed[2];
     for (int64_t row = 0; length && row < r.batch; row++)
         if (length[row] < 0 || length[row] > r.steps)
             return err_set(e, ERR_INVALID, c->node->name, "'%s': row %lld has length %d; expected 0 to %lld",
                            c->node->name, (long long)row, length[row], (long long)r.steps);
     memset((float *)c->work + r.width, 0, (size_t)r.units * sizeof(float));
     multiply_inputs(c, &r);
+    pack_parts(c, &r, packed);
     for (int64_t i = 0; i < r.steps; i++) {
-        multiply_state(c, &r, i);
+        multiply_state(c, &r, i, packed);
         for (int64_t row = 0; row < r.batch; row++)
             take_step(c, &r, row, i, length && recurrent_step(&r, i) >= length[row]);
     }

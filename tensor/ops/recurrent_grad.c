@@ -82,6 +82,10 @@ static void step_back(const struct back *b, int64_t row, int64_t i, bool over)
     const float *y = b->c->in[Y]->data, *gates = (const float *)b->c->in[GATES]->data + at * r->saved;
     const float *state = from < 0 ? b->zeros : y + from * r->units;
     float *dstate = b->dstate + row * r->units, *dgates = b->dgates + at * r->saved;
+    if (from >= 0) {
+        recurrent_ask(gates + (from - at) * r->saved, r->saved);
+        recurrent_ask((const float *)b->c->in[DY]->data + from * r->units, r->units);
+    }
     k->add(dstate, (const float *)b->c->in[DY]->data + at * r->units, dstate, n);
     memcpy(b->before + at * r->units, state, n * sizeof *state);
     if (over) {
@@ -104,7 +108,22 @@ static void multiply_back(const struct back *b, int64_t i)
 {
     const struct recurrent *r = &b->r;
     const struct kernels *k = b->c->backend->kernels;
-    for (int p = 0; p < r->n_parts; p++) {
+    for (int p = 0; k->gemm_lines && p < r->n_parts; p++)
+        k->gemm_lines(&(struct gemm_lines){
+            .lines = 1,
+            .m = r->batch,
+            .n = r->units,
+            .strips = 1,
+            .len = r->part[p].width,
+            .a = b->dgates + recurrent_at(r, 0, recurrent_step(r, i)) * r->saved + r->part[p].gate,
+            .row_step = r->steps * r->saved,
+            .k_step = 1,
+            .packed = b->packed[p],
+            .packed_k = r->part[p].width,
+            .c = b->dstate,
+            .ldc = r->units,
+            .resume = true});
+    for (int p = 0; !k->gemm_lines && p < r->n_parts; p++) {
         k->gemm_packed(&(struct gemm_packed){
             .m = r->batch,
             .n = r->units,

@@ -1,4 +1,4 @@
-/* Counts the allocations of the calling thread. */
+/* Counts allocations, of the calling thread and of all. */
 #ifndef TESTS_UNIT_TENSOR_ALLOCATIONS_H
 #define TESTS_UNIT_TENSOR_ALLOCATIONS_H
 
@@ -7,5 +7,6 @@
 
 bool allocations_are_counted(void); /* not under a sanitizer, which has its own allocator */
 size_t allocations_so_far(void);
+size_t allocations_of_all_threads(void);
 
 #endif

@@ -103,6 +103,41 @@ DENSE(dense_relu, "Relu")
 DENSE(dense_tanh, "Tanh")
 DENSE(dense_gelu, "Gelu")
 
+/* The relu's gradient goes through the second product alone. */
+static int dense_pair(struct at *t)
+{
+    int y = dense_of(t, "Relu");
+    int w = case_param(t, "w2", shape_of(2, (int64_t[]){t->n % 7 + 1, t->n % 9 + 1}));
+    return node(t, "y2", "MatMul", (int[]){y, w}, 2, NULL);
+}
+
+/* Gradients of two products and of a sum meet at a relu. */
+static int dense_fork(struct at *t)
+{
+    int64_t units = t->n % 7 + 1;
+    int y = dense_of(t, "Relu");
+    int left = node(t, "left", "MatMul",
+                    (int[]){y, case_param(t, "wl", shape_of(2, (int64_t[]){units, units}))}, 2, NULL);
+    int right = node(t, "right", "MatMul",
+                     (int[]){y, case_param(t, "wr", shape_of(2, (int64_t[]){units, units}))}, 2, NULL);
+    int sum = node(t, "sum", "Add", (int[]){left, right}, 2, NULL);
+    return node(t, "residual", "Add", (int[]){sum, y}, 2, NULL);
+}
+
+/* One product reads the sum of two relus: its gradient reaches both of them as it is. */
+static int dense_join(struct at *t)
+{
+    int64_t units = t->n % 7 + 1;
+    int a = dense_of(t, "Relu"), b = node(t, "other", "Relu", &t->x, 1, NULL);
+    int w = case_param(t, "wo", shape_of(2, (int64_t[]){t->n, units}));
+    b = node(t, "projected", "MatMul", (int[]){b, w}, 2, NULL);
+    b = node(t, "biased2", "Add", (int[]){b, case_param(t, "b2", shape_of(1, &units))}, 2, NULL);
+    b = node(t, "relu2", "Relu", &b, 1, NULL);
+    int sum = node(t, "joined", "Add", (int[]){a, b}, 2, NULL);
+    return node(t, "head", "MatMul", (int[]){sum, case_param(t, "wh", shape_of(2, (int64_t[]){units, 3}))}, 2,
+                NULL);
+}
+
 static int add_twice(struct at *t)
 {
     int y = node(t, "a", "Add", (int[]){t->x, t->x}, 2, NULL);
@@ -169,6 +204,55 @@ static int sigmoid_loss(struct at *t)
                 (int[]){t->x, case_input(t, "t", DTYPE_F32, case_batch_of(t->n))}, 2, NULL);
 }
 
+/* Labels smoothed, elements weighted, either alone and both. */
+static int softmax_softened(struct at *t, bool weighted, bool smooth)
+{
+    struct shape rows = shape_of(1, (int64_t[]){SHAPE_BATCH});
+    struct attr smoothing = {"label_smoothing", {.f = 0.3}};
+    int in[3] = {t->x, case_input(t, "label", DTYPE_I32, rows)};
+    if (weighted) in[2] = case_input(t, "w", DTYPE_F32, rows);
+    return node(t, "y", "SoftmaxCrossEntropy", in, weighted ? 3 : 2, smooth ? &smoothing : NULL);
+}
+
+static int softmax_smooth(struct at *t)
+{
+    return softmax_softened(t, false, true);
+}
+
+static int softmax_weighted(struct at *t)
+{
+    return softmax_softened(t, true, false);
+}
+
+static int softmax_both(struct at *t)
+{
+    return softmax_softened(t, true, true);
+}
+
+static int sigmoid_both(struct at *t)
+{
+    struct attr smoothing = {"label_smoothing", {.f = 0.2}};
+    int target = case_input(t, "t", DTYPE_F32, case_batch_of(t->n)),
+        weight = case_input(t, "w", DTYPE_F32, case_batch_of(t->n));
+    return node(t, "y", "SigmoidCrossEntropy", (int[]){t->x, target, weight}, 3, &smoothing);
+}
+
+static int mae(struct at *t)
+{
+    int other = node(t, "o", "Tanh", &t->x, 1, NULL);
+    int target = case_input(t, "t", DTYPE_F32, case_batch_of(t->n));
+    target = node(t, "both", "Add", (int[]){target, other}, 2, NULL);
+    return node(t, "y", "MeanAbsoluteError", (int[]){t->x, target}, 2, NULL);
+}
+
+/* Some errors are squared and some are not. */
+static int huber(struct at *t)
+{
+    struct attr delta = {"delta", {.f = 0.6}};
+    return node(t, "y", "Huber", (int[]){t->x, case_input(t, "t", DTYPE_F32, case_batch_of(t->n))}, 2,
+                &delta);
+}
+
 /* A parameter that nothing depends on has a gradient of zeros. */
 static int unused(struct at *t)
 {
@@ -193,6 +277,9 @@ const struct op_case cases_basic[] = {
     {"dense_relu", dense_relu},
     {"dense_tanh", dense_tanh},
     {"dense_gelu", dense_gelu},
+    {"dense_pair", dense_pair},
+    {"dense_fork", dense_fork},
+    {"dense_join", dense_join},
     {"add_twice", add_twice},
     {"sub", sub},
     {"mul", mul},
@@ -201,6 +288,12 @@ const struct op_case cases_basic[] = {
     {"mse_both", mse_both},
     {"softmax_loss", softmax_loss},
     {"sigmoid_loss", sigmoid_loss},
+    {"softmax_smooth", softmax_smooth},
+    {"softmax_weighted", softmax_weighted},
+    {"softmax_both", softmax_both},
+    {"sigmoid_both", sigmoid_both},
+    {"mae", mae},
+    {"huber", huber},
     {"unused", unused},
     {NULL, NULL},
 };

@@ -105,6 +105,47 @@ static int conv_causal(struct at *t)
     return biased(t, case_op(t, "y", "Conv", (int[]){line(t, t->n, 2), w}, 2, attrs, 2), "Sigmoid");
 }
 
+/* Lines wide enough to be multiplied where they lie: channels and filters of every number. */
+static int conv_wide(struct at *t)
+{
+    struct attr pads = INTS("pads", 1, 0, 1, 2);
+    int w = kernel2(t, 3, 3, t->n, t->n % 37 + 1);
+    return biased(t, case_op(t, "y", "Conv", (int[]){image(t, 3, 6 + t->n % 9, t->n), w}, 2, &pads, 1),
+                  "Relu");
+}
+
+static int conv_wide_strided(struct at *t)
+{
+    struct attr attrs[] = {INTS("pads", 1, 2, 0, 1), INTS("strides", 2, 2), INTS("dilations", 2, 1)};
+    int64_t c = 8 + t->n % 5;
+    int w = kernel2(t, 2, 4, c, t->n);
+    return case_op(t, "y", "Conv", (int[]){image(t, 5, 13, c), w}, 2, attrs, 3);
+}
+
+/* Spread taps: the gradient by x alone goes by lines. */
+static int conv_wide_dilated(struct at *t)
+{
+    struct attr attrs[] = {INTS("pads", 0, 3, 0, 1), INTS("dilations", 1, 3)};
+    int w = kernel2(t, 2, 2, 9, t->n);
+    return case_op(t, "y", "Conv", (int[]){image(t, 3, 10, 9), w}, 2, attrs, 2);
+}
+
+/* Three values a line of the kernel. */
+static int conv_thin(struct at *t)
+{
+    struct attr pads = INTS("pads", 0, 1, 0, 1);
+    int w = kernel2(t, t->n % 5 + 1, 3, 1, t->n);
+    return biased(t, case_op(t, "y", "Conv", (int[]){image(t, 6, 9, 1), w}, 2, &pads, 1), "Relu");
+}
+
+/* Longer than the gradient by the kernel takes at a time. */
+static int conv_long(struct at *t)
+{
+    struct attr strides = INTS("strides", 2);
+    int w = case_param(t, "kernel", shape_of(3, (int64_t[]){3, 2, t->n % 4 + 1}));
+    return case_op(t, "y", "Conv", (int[]){line(t, 2100 + t->n, 2), w}, 2, &strides, 1);
+}
+
 static int pool(struct at *t, const char *op, int x, const struct attr *attrs, int n)
 {
     return case_op(t, "y", op, &x, 1, attrs, n);
@@ -126,6 +167,24 @@ static int max_pool_line(struct at *t)
 {
     struct attr attrs[] = {INTS("kernel_shape", 1 + t->n / 2), INTS("strides", 2)};
     return pool(t, "MaxPool", line(t, t->n, 2), attrs, 2);
+}
+
+/* What the relu drops is dropped by the pool's gradient; uneven sizes leave elements that no window covers.
+ */
+static int max_pool_relu(struct at *t)
+{
+    struct attr attrs[] = {INTS("kernel_shape", 2, 3), INTS("strides", 2, 3)};
+    int w = kernel2(t, 2, 2, 2, t->n);
+    int y = biased(t, case_op(t, "y", "Conv", (int[]){image(t, 4, 9, 2), w}, 2, NULL, 0), "Relu");
+    return case_op(t, "pooled", "MaxPool", &y, 1, attrs, 2);
+}
+
+static int max_pool_relu_overlapping(struct at *t)
+{
+    struct attr attrs[] = {INTS("kernel_shape", 2, 2), INTS("strides", 1, 1)};
+    int w = kernel2(t, 2, 2, 2, t->n);
+    int y = biased(t, case_op(t, "y", "Conv", (int[]){image(t, 4, 4, 2), w}, 2, NULL, 0), "Relu");
+    return case_op(t, "pooled", "MaxPool", &y, 1, attrs, 2);
 }
 
 static int average_pool(struct at *t)
@@ -151,9 +210,16 @@ const struct op_case cases_image[] = {
     {"conv_pointwise", conv_pointwise},
     {"conv_blocks", conv_blocks},
     {"conv_causal", conv_causal},
+    {"conv_wide", conv_wide},
+    {"conv_wide_strided", conv_wide_strided},
+    {"conv_wide_dilated", conv_wide_dilated},
+    {"conv_thin", conv_thin},
+    {"conv_long", conv_long},
     {"max_pool", max_pool},
     {"max_pool_overlapping", max_pool_overlapping},
     {"max_pool_line", max_pool_line},
+    {"max_pool_relu", max_pool_relu},
+    {"max_pool_relu_overlapping", max_pool_relu_overlapping},
     {"average_pool", average_pool},
     {"average_pool_global", average_pool_global},
     {NULL, NULL},

@@ -101,6 +101,25 @@ static int sequence_mean(struct at *t)
     return case_op(t, "y", "SequenceMean", (int[]){x, len}, 2, NULL, 0);
 }
 
+/* Labels from 0 to n − 1 are fed: with pad 0 some steps count and some do not. */
+static int sequence_loss(struct at *t, int64_t pad)
+{
+    struct attr attr = {"pad", {.i = pad}};
+    int x = case_shifted(t, "x3", shape_of(3, (int64_t[]){SHAPE_BATCH, STEPS, t->n}));
+    int label = case_input(t, "label", DTYPE_I32, shape_of(2, (int64_t[]){SHAPE_BATCH, STEPS}));
+    return case_op(t, "y", "SequenceCrossEntropy", (int[]){x, label}, 2, &attr, 1);
+}
+
+static int sequence_loss_padded(struct at *t)
+{
+    return sequence_loss(t, 0);
+}
+
+static int sequence_loss_whole(struct at *t)
+{
+    return sequence_loss(t, -1);
+}
+
 const struct op_case cases_sequence[] = {
     {"rnn", rnn},
     {"rnn_reverse", rnn_reverse},
@@ -119,5 +138,7 @@ const struct op_case cases_sequence[] = {
     {"attention_causal", attention_causal},
     {"attention_self", attention_self},
     {"sequence_mean", sequence_mean},
+    {"sequence_loss_padded", sequence_loss_padded},
+    {"sequence_loss_whole", sequence_loss_whole},
     {NULL, NULL},
 };

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <string.h>
 #include <cmocka.h>
+
+#include "base/mem.h"
 #include "net.h"
 #include "tensor/layer.h"
 
@@ -219,6 +221,68 @@ static void parameters_start_as_their_layers_want(void **state)
     for (int i = 0; i < 8; i++) assert_true(fabs((double)place[i] - want[i]) < 1e-6);
 }
 
+/* Rows of out, or its columns where those are fewer, at right angles and of length 1. */
+static void expect_orthonormal(int64_t rows, int64_t cols)
+{
+    struct shape s = shape_of(2, (int64_t[]){rows, cols});
+    float *m = mem_alloc((size_t)(rows * cols), sizeof *m);
+    init_fill(m, &s, &(struct init_spec){.kind = INIT_ORTHOGONAL}, 3, 2);
+    bool wide = rows <= cols;
+    int64_t n = wide ? rows : cols, len = wide ? cols : rows;
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j <= i; j++) {
+            double dot = 0;
+            for (int64_t k = 0; k < len; k++)
+                dot += (double)(wide ? m[i * cols + k] : m[k * cols + i]) *
+                       (double)(wide ? m[j * cols + k] : m[k * cols + j]);
+            if (fabs(dot - (i == j)) > 1e-6)
+                fail_msg("%lld x %lld: %lld·%lld = %g", (long long)rows, (long long)cols, (long long)i,
+                         (long long)j, dot);
+        }
+    mem_free(m);
+}
+
+static void orthogonal_kernels_are_orthonormal_in_every_shape(void **state)
+{
+    (void)state;
+    expect_orthonormal(1, 1);
+    expect_orthonormal(7, 7);
+    expect_orthonormal(32, 128);
+    expect_orthonormal(67, 5);
+    float a[6], b[6];
+    struct shape s = shape_of(2, (int64_t[]){2, 3});
+    init_fill(a, &s, &(struct init_spec){.kind = INIT_ORTHOGONAL}, 3, 2);
+    init_fill(b, &s, &(struct init_spec){.kind = INIT_ORTHOGONAL}, 4, 2);
+    assert_true(memcmp(a, b, sizeof a) != 0);
+}
+
+static void a_transformer_block_has_its_parts_parameters_and_keeps_the_shape(void **state)
+{
+    (void)state;
+    struct graph *g;
+    struct err e = {0};
+    struct shape s = shape_of(3, (int64_t[]){SHAPE_BATCH, 4, 10});
+    int y, memory, x = begin(&g, 2, (int64_t[]){9, 6});
+    struct layer_transformer t = layer_transformer_defaults(3, 20);
+    must(layer_transformer(g, "encoder", x, &t, &y, &e), &e);
+    expect_shape(g, y, 2, (int64_t[]){9, 6});
+    expect_param(g, "encoder/attention/query/kernel", 2, (int64_t[]){6, 6}, true);
+    expect_param(g, "encoder/attention_norm/gamma", 1, (int64_t[]){6}, true);
+    expect_param(g, "encoder/hidden/kernel", 2, (int64_t[]){6, 20}, true);
+    expect_param(g, "encoder/result/bias", 1, (int64_t[]){6}, true);
+    assert_int_equal(graph_value_find(g, "encoder/cross/query/kernel"), -1);
+    must(graph_input(g, "memory", DTYPE_F32, &s, &memory, &e), &e);
+    t.memory = memory;
+    t.causal = true;
+    t.dropout = 0.1;
+    t.key_dim = 5;
+    must(layer_transformer(g, "decoder", y, &t, &y, &e), &e);
+    expect_shape(g, y, 2, (int64_t[]){9, 6});
+    expect_param(g, "decoder/cross/key/kernel", 2, (int64_t[]){10, 15}, true);
+    expect_param(g, "decoder/cross_norm/beta", 1, (int64_t[]){6}, true);
+    graph_free(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +294,8 @@ int main(void)
         cmocka_unit_test(attention_projects_its_size_and_may_look_at_another_sequence),
         cmocka_unit_test(normalising_layers_keep_their_running_moments_out_of_training),
         cmocka_unit_test(parameters_start_as_their_layers_want),
+        cmocka_unit_test(orthogonal_kernels_are_orthonormal_in_every_shape),
+        cmocka_unit_test(a_transformer_block_has_its_parts_parameters_and_keeps_the_shape),
     };
     return cmocka_run_group_tests_name("tensor/layer", tests, NULL, NULL);
 }

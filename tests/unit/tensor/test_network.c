@@ -101,7 +101,7 @@ static struct graph *attention_net(void)
     begin(&n, DTYPE_I32, 1, (int64_t[]){STEPS});
     must(layer_lengths(n.g, "lengths", n.y, 0, &lengths, &n.e), &n.e);
     must(layer_embedding(n.g, "words", n.y, VOCABULARY, 8, &n.y, &n.e), &n.e);
-    must(layer_positions(n.g, "places", n.y, false, &n.y, &n.e), &n.e);
+    must(layer_positions(n.g, "places", n.y, NULL, &n.y, &n.e), &n.e);
     a.lengths = lengths;
     must(layer_layer_norm(n.g, "norm1", n.y, 1e-5, &h, &n.e), &n.e);
     must(layer_attention(n.g, "attention1", h, &a, &h, &n.e), &n.e);
@@ -111,14 +111,38 @@ static struct graph *attention_net(void)
     d = layer_dense_defaults(8, NULL);
     must(layer_dense(n.g, "narrow", h, &d, &h, &n.e), &n.e);
     must(layer_add(n.g, "add2", n.y, h, &n.y, &n.e), &n.e);
-    must(layer_positions(n.g, "learned", n.y, true, &n.y, &n.e), &n.e);
+    must(layer_positions(n.g, "learned", n.y, &(struct init_spec){INIT_RANDOM_NORMAL, 0.02}, &n.y, &n.e),
+         &n.e);
     a.causal = true;
     must(layer_attention(n.g, "attention2", n.y, &a, &n.y, &n.e), &n.e);
     must(layer_sequence_mean(n.g, "mean", n.y, lengths, &n.y, &n.e), &n.e);
     return finish(&n);
 }
 
-static struct graph *(*const networks[])(void) = {image_net, recurrent_net, attention_net};
+/* A Transformer's encoder, and a decoder that looks at its rows as far as they count. */
+static struct graph *transformer_net(void)
+{
+    struct net n;
+    struct layer_transformer t = layer_transformer_defaults(2, 12);
+    int lengths, memory;
+    begin(&n, DTYPE_I32, 1, (int64_t[]){STEPS});
+    must(layer_lengths(n.g, "lengths", n.y, 0, &lengths, &n.e), &n.e);
+    must(layer_embedding(n.g, "words", n.y, VOCABULARY, 8, &n.y, &n.e), &n.e);
+    must(layer_positions(n.g, "places", n.y, &(struct init_spec){.kind = INIT_GLOROT_UNIFORM}, &n.y, &n.e),
+         &n.e);
+    t.lengths = lengths;
+    must(layer_transformer(n.g, "encoder", n.y, &t, &memory, &n.e), &n.e);
+    t.activation = "gelu";
+    t.normalize_first = t.causal = true;
+    t.lengths = -1;
+    t.memory = memory;
+    t.memory_lengths = lengths;
+    must(layer_transformer(n.g, "decoder", n.y, &t, &n.y, &n.e), &n.e);
+    must(layer_sequence_mean(n.g, "mean", n.y, lengths, &n.y, &n.e), &n.e);
+    return finish(&n);
+}
+
+static struct graph *(*const networks[])(void) = {image_net, recurrent_net, attention_net, transformer_net};
 enum { N_NETWORKS = sizeof networks / sizeof networks[0] };
 
 /* ROWS rows to learn by heart. Words end early, in padding, for most. */

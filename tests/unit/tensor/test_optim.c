@@ -15,12 +15,33 @@ struct oracle {
     double w[2][N], m[2][N], v[2][N];
 };
 
-static double clipped(const struct optim_spec *s, double g[2][N])
+static double norm_of(double g[2][N], int first, int last)
 {
     double squares = 0;
-    for (int p = 0; p < 2; p++)
+    for (int p = first; p <= last; p++)
         for (int i = 0; i < N; i++) squares += g[p][i] * g[p][i];
-    return s->clip_norm > 0 && sqrt(squares) > s->clip_norm ? s->clip_norm / sqrt(squares) : 1;
+    return sqrt(squares);
+}
+
+static void scale_down(double g[2][N], int first, int last, double limit)
+{
+    double norm = norm_of(g, first, last);
+    for (int p = first; p <= last && limit > 0 && norm > limit; p++)
+        for (int i = 0; i < N; i++) g[p][i] *= limit / norm;
+}
+
+/* In the order of the header. */
+static void treat(const struct optim_spec *s, const struct oracle *o, double l2, double g[2][N])
+{
+    for (int i = 0; i < N; i++) {
+        double w = o->w[0][i];
+        g[0][i] += 2 * l2 * w + s->l1 * (w > 0 ? 1 : w < 0 ? -1 : 0);
+    }
+    for (int p = 0; p < 2 && s->clip_value > 0; p++)
+        for (int i = 0; i < N; i++) g[p][i] = fmax(-s->clip_value, fmin(s->clip_value, g[p][i]));
+    scale_down(g, 0, 0, s->clip_each);
+    scale_down(g, 1, 1, s->clip_each);
+    scale_down(g, 0, 1, s->clip_norm);
 }
 
 /* The formulas as the header states them; parameter 0 decays and has l2, parameter 1 has neither. */
@@ -29,11 +50,11 @@ static void oracle_step(struct oracle *o, const struct optim_spec *s, const floa
 {
     double g[2][N];
     for (int p = 0; p < 2; p++)
-        for (int i = 0; i < N; i++) g[p][i] = (double)grad[p][i] + (p == 0 ? 2 * l2 * o->w[p][i] : 0);
-    double factor = clipped(s, g);
+        for (int i = 0; i < N; i++) g[p][i] = (double)grad[p][i];
+    treat(s, o, l2, g);
     for (int p = 0; p < 2; p++)
         for (int i = 0; i < N; i++) {
-            double x = g[p][i] * factor, *w = &o->w[p][i], *m = &o->m[p][i], *v = &o->v[p][i];
+            double x = g[p][i], *w = &o->w[p][i], *m = &o->m[p][i], *v = &o->v[p][i];
             if (s->kind == OPTIM_SGD) {
                 *w -= rate * x;
             } else if (s->kind == OPTIM_MOMENTUM || s->kind == OPTIM_NESTEROV) {
@@ -84,30 +105,29 @@ static void compare(const struct params *p, const struct oracle *o, const char *
     for (size_t i = p->entry[0].count; i < p->entry[1].offset; i++) assert_true(p->data[i] == 0.0f);
 }
 
-static void run_trial(enum optim_kind kind, double clip, double l2, const char *backend)
+static void run_trial(const struct optim_spec *s, double l2, const char *backend)
 {
     struct graph *g = two_params(l2);
     struct params *p = net_params(g, 2);
-    struct optim_spec s = optim_defaults(kind);
+    struct optim *optim;
     const struct backend *b;
     struct err e = {0};
     struct oracle o = {0};
-    float *grads = mem_alloc(p->len, sizeof *grads), *slot[2] = {mem_alloc(p->len, 4), mem_alloc(p->len, 4)};
-    s.clip_norm = clip;
+    float *grads = mem_alloc(p->len, sizeof *grads);
     must(backend_find(&b, backend, &e), &e);
+    must(optim_create(&optim, s, b, p, &e), &e);
     for (int k = 0; k < 2; k++)
         for (int i = 0; i < N; i++) o.w[k][i] = (double)p->data[p->entry[k].offset + (size_t)i];
     for (int step = 0; step < 40; step++) {
         const float *view[2] = {grads + p->entry[0].offset, grads + p->entry[1].offset};
         for (int k = 0; k < 2; k++) net_random(grads + p->entry[k].offset, N, 1, (uint64_t)step, (uint32_t)k);
-        oracle_step(&o, &s, view, l2, step, 0.01);
-        double norm = optim_step(&s, b, p, grads, slot, (uint64_t)step, 0.01);
-        assert_true(clip > 0 ? norm > 0 : norm == 0);
+        oracle_step(&o, s, view, l2, step, 0.01);
+        double norm = optim_step(optim, grads, (uint64_t)step, 0.01);
+        assert_true(s->clip_norm > 0 ? norm > 0 : norm == 0);
     }
-    compare(p, &o, optim_name(kind));
+    compare(p, &o, optim_name(s->kind));
     mem_free(grads);
-    mem_free(slot[0]);
-    mem_free(slot[1]);
+    optim_free(optim);
     params_free(p);
     graph_free(g);
 }
@@ -117,10 +137,78 @@ static void each_optimiser_follows_its_formula(void **state)
     (void)state;
     for (const char *const *name = backend_names(); *name; name++)
         for (int kind = 0; kind < OPTIM_COUNT; kind++) {
-            run_trial((enum optim_kind)kind, 0, 0, *name);
-            run_trial((enum optim_kind)kind, 0, 0.02, *name);
-            run_trial((enum optim_kind)kind, 0.5, 0.02, *name);
+            struct optim_spec s = optim_defaults((enum optim_kind)kind);
+            run_trial(&s, 0, *name);
+            run_trial(&s, 0.02, *name);
+            s.clip_norm = 0.5;
+            run_trial(&s, 0.02, *name);
         }
+}
+
+static void penalties_and_clipping_follow_one_another_in_order(void **state)
+{
+    (void)state;
+    struct optim_spec s = optim_defaults(OPTIM_MOMENTUM);
+    s.l1 = 0.3;
+    run_trial(&s, 0.02, "portable");
+    s.clip_value = 0.4;
+    run_trial(&s, 0.02, "portable");
+    s.clip_each = 1.5;
+    run_trial(&s, 0.02, "portable");
+    s.clip_norm = 2;
+    run_trial(&s, 0.02, "portable");
+    s.clip_value = 0;
+    run_trial(&s, 0.02, "portable");
+}
+
+/* Gradients of several shards, in buffers of several chunks, moved by several members one after the other. */
+static void the_update_has_the_same_bits_for_any_number_of_members(void **state)
+{
+    (void)state;
+    struct shape sizes[] = {shape_of(2, (int64_t[]){301, 173}), shape_of(1, (int64_t[]){5}),
+                            shape_of(2, (int64_t[]){64, 128})};
+    struct graph *g;
+    struct err e = {0};
+    int value;
+    uint64_t hash[4] = {0};
+    must(graph_create(&g, &e), &e);
+    for (int i = 0; i < 3; i++) {
+        struct param_spec spec = {.shape = sizes[i],
+                                  .init = {INIT_RANDOM_NORMAL, 1},
+                                  .trainable = true,
+                                  .decay = i != 1,
+                                  .l2 = 0.01};
+        must(graph_param(g, (const char *[]){"a", "b", "c"}[i], &spec, &value, &e), &e);
+    }
+    for (int members = 1; members <= 4; members++) {
+        struct params *p = net_params(g, 2);
+        struct optim_spec s = optim_defaults(OPTIM_ADAMW);
+        struct optim *o;
+        float *part = mem_alloc(p->len, 4), *other = mem_alloc(p->len, 4);
+        s.clip_each = 40;
+        s.clip_norm = 50;
+        must(optim_create(&o, &s, backend_auto(), p, &e), &e);
+        for (uint64_t step = 0; step < 5; step++) {
+            struct optim_grads grads = {.n = 2, .part = {part, other}, .weight = {0.25F, 0.75F}};
+            net_random(part, p->len, 1, step, 1);
+            net_random(other, p->len, 1, step, 2);
+            for (int m = 0; m < 2 * members; m++) {
+                struct optim_turn t = {.member = m % members, .members = members, .step = step, .rate = 0.01};
+                if (m < members)
+                    optim_gather(o, &grads, &t);
+                else
+                    optim_move(o, &grads, &t);
+            }
+            assert_true(optim_norm(o) > 50 && optim_norm(o) < 80);
+        }
+        hash[members - 1] = net_hash(p->data, p->len * sizeof(float));
+        assert_true(hash[members - 1] == hash[0]);
+        mem_free(part);
+        mem_free(other);
+        optim_free(o);
+        params_free(p);
+    }
+    graph_free(g);
 }
 
 static void each_optimiser_is_found_by_its_name(void **state)
@@ -161,6 +249,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_optimiser_follows_its_formula),
+        cmocka_unit_test(penalties_and_clipping_follow_one_another_in_order),
+        cmocka_unit_test(the_update_has_the_same_bits_for_any_number_of_members),
         cmocka_unit_test(each_optimiser_is_found_by_its_name),
         cmocka_unit_test(settings_out_of_range_are_named),
         cmocka_unit_test(the_penalty_is_the_sum_of_squares),
