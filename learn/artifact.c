@@ -7,9 +7,10 @@
 #include "base/mem.h"
 #include "learn/family.h"
 #include "learn/safetensors.h"
+#include "learn/translator.h"
 
 #define FORMAT_NAME "tenor.model.1"
-enum { MAX_TOKENS = 2000000, N_META = 6 };
+enum { MAX_TOKENS = 2000000, N_META = 7 };
 
 void artifact_dispose(struct artifact *a)
 {
@@ -59,9 +60,13 @@ int artifact_write(const struct artifact *a, int fd, uint64_t *bytes, struct err
         rc = err_set(e, ERR_NOMEM, NULL, "no memory to describe the version");
     } else {
         const struct safetensors_meta meta[N_META] = {
-            {"tenor.format", FORMAT_NAME},         {"tenor.graph", graph.data},
-            {"tenor.preprocess", preprocess.data}, {"tenor.signature", signature.data},
-            {"tenor.metrics", a->metrics},         {"tenor.lineage", a->lineage}};
+            {"tenor.format", FORMAT_NAME},
+            {"tenor.graph", graph.data},
+            {"tenor.preprocess", preprocess.data},
+            {"tenor.signature", signature.data},
+            {"tenor.metrics", a->metrics},
+            {"tenor.lineage", a->lineage},
+            {"tenor.precision", a->precision == PRECISION_BF16 ? "bf16" : "f32"}};
         rc = write_tensors(a, meta, fd, bytes, e);
     }
     buf_dispose(&graph);
@@ -104,6 +109,15 @@ static int take_json(const struct safetensors *s, const char *key, cJSON **out, 
     return rc ? part_failed(rc, &why, key, e) : 0;
 }
 
+static int take_precision(const struct safetensors *s, enum precision *out, struct err *e)
+{
+    const char *text = safetensors_metadata(s, "tenor.precision");
+    *out = text && strcmp(text, "bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
+    return text && *out == PRECISION_F32 && strcmp(text, "f32") != 0
+               ? corrupt(e, "tenor.precision is neither f32 nor bf16")
+               : 0;
+}
+
 static int read_parts(struct artifact *a, const struct safetensors *s, struct err *e)
 {
     const char *format = safetensors_metadata(s, "tenor.format");
@@ -123,6 +137,7 @@ static int read_parts(struct artifact *a, const struct safetensors *s, struct er
     rc = signature_from_json(&a->signature, json, "", &why);
     cJSON_Delete(json);
     if (rc) return part_failed(rc, &why, "tenor.signature", e);
+    if ((rc = take_precision(s, &a->precision, e))) return rc;
     if ((rc = take_text(s, "tenor.metrics", &a->metrics, e))) return rc;
     return take_text(s, "tenor.lineage", &a->lineage, e);
 }
@@ -170,22 +185,27 @@ static bool same_tensor(const struct signature_tensor *t, const char *name, enum
     return strcmp(t->name, name) == 0 && t->datatype == datatype && signature_width(t) == width;
 }
 
+static bool takes_texts(const struct feature *f)
+{
+    return f->kind == FEATURE_CATEGORY || f->kind == FEATURE_TEXT;
+}
+
 /* Inputs must feed the preprocessing exactly. */
 static bool inputs_fit(const struct artifact *a)
 {
     const struct signature *s = a->signature;
     const struct preprocess *p = a->preprocess;
     int64_t raw = 0;
-    bool categories = false;
+    bool columns = false;
     for (size_t i = 0; i < p->n_features; i++) {
         raw += p->features[i].in_width;
-        categories = categories || p->features[i].kind == FEATURE_CATEGORY;
+        columns = columns || takes_texts(&p->features[i]);
     }
-    if (!categories) return s->n_inputs == 1 && same_tensor(&s->inputs[0], "input", DATATYPE_FP32, raw);
+    if (!columns) return s->n_inputs == 1 && same_tensor(&s->inputs[0], "input", DATATYPE_FP32, raw);
     if (s->n_inputs != p->n_features) return false;
     for (size_t i = 0; i < p->n_features; i++) {
         const struct feature *f = &p->features[i];
-        enum datatype t = f->kind == FEATURE_CATEGORY ? DATATYPE_BYTES : DATATYPE_FP32;
+        enum datatype t = takes_texts(f) ? DATATYPE_BYTES : DATATYPE_FP32;
         if (f->in_width != 1 || s->inputs[i].rank != 1 || !same_tensor(&s->inputs[i], f->name, t, 1))
             return false;
     }
@@ -197,6 +217,8 @@ static bool outputs_fit(const struct artifact *a)
 {
     const struct signature *s = a->signature;
     const struct preprocess *p = a->preprocess;
+    if (p->task == TASK_SEQUENCE)
+        return s->n_outputs == 1 && same_tensor(&s->outputs[0], "text", DATATYPE_BYTES, 1);
     if (p->task == TASK_REGRESSION)
         return s->n_outputs == 1 && same_tensor(&s->outputs[0], "prediction", DATATYPE_FP32, p->target_width);
     return s->n_outputs == 2 &&
@@ -208,6 +230,7 @@ static bool network_fits(const struct artifact *a)
 {
     const struct graph *g = a->graph;
     int in = graph_input_find(g, FAMILY_INPUT), out = graph_output_find(g, FAMILY_OUTPUT);
+    if (a->preprocess->task == TASK_SEQUENCE) return translator_fits(g, a->preprocess);
     if (in < 0 || out < 0 || graph_output_count(g) != 1) return false;
     const struct value *x = graph_value(g, graph_input_value(g, in)),
                        *y = graph_value(g, graph_output_value(g, out));

@@ -5,6 +5,7 @@
  *     tenor.preprocess  fitted preprocessing and the classes (learn/preprocess.h)
  *     tenor.signature   what it takes and gives (learn/spec/signature.h)
  *     tenor.metrics     how good it was
+ *     tenor.precision   "f32" or "bf16": what its products are computed in; f32 where it is missing
  *     tenor.lineage     where it comes from, as the platform gave it, with the settled spec
  */
 #ifndef LEARN_ARTIFACT_H
@@ -15,6 +16,7 @@
 #include "base/err.h"
 #include "learn/preprocess.h"
 #include "learn/spec/signature.h"
+#include "learn/spec/spec.h"
 #include "tensor/graph.h"
 #include "tensor/params.h"
 
@@ -23,7 +25,8 @@ struct artifact {
     struct params *params;
     struct preprocess *preprocess;
     struct signature *signature;
-    char *metrics, *lineage; /* JSON texts */
+    char *metrics, *lineage;  /* JSON texts */
+    enum precision precision; /* F32 or BF16 */
 };
 
 /* Writes a's file to fd; *bytes gets its length. */

@@ -9,13 +9,20 @@
 
 /* The chain of layers so far. */
 struct building {
-    struct graph *g; /* borrowed */
-    int x;           /* the value that the next layer takes */
-    int lengths;     /* value i32 [batch]: steps before the padding; -1: all count */
+    struct graph *g;    /* borrowed */
+    int x;              /* the value that the next layer takes */
+    int lengths;        /* value i32 [batch]: steps before the padding; -1: all count */
+    int memory;         /* what decoders attend to: value f32 [batch, steps, features]; -1: nothing */
+    int memory_lengths; /* as lengths, of memory */
+    int64_t ids; /* > 0: an Embedding has no more rows, whatever was settled: the vocabulary is smaller */
 };
 
-/* Appends the layer to b->g and moves b->x on. l->in must be x's shape without the batch. */
-int build_layer(struct building *b, const struct layer_spec *l, struct err *e);
+/* A chain that begins with x and has no memory. */
+struct building build_begin(struct graph *g, int x);
+
+/* Appends the layers to b->g and moves b->x on. Each one's `in` must be x's shape without the batch. Errors
+ * name the layer's path. */
+int build_layers(struct building *b, const struct layer_spec *layers, size_t n, struct err *e);
 
 /* The rows of the files below. */
 int build_conv(struct building *b, const struct layer_spec *l, struct err *e);
@@ -23,6 +30,10 @@ int build_pool(struct building *b, const struct layer_spec *l, struct err *e);
 int build_global_pool(struct building *b, const struct layer_spec *l, struct err *e);
 int build_embedding(struct building *b, const struct layer_spec *l, struct err *e);
 int build_recurrent(struct building *b, const struct layer_spec *l, struct err *e);
+int build_positions(struct building *b, const struct layer_spec *l, struct err *e);
+int build_attention(struct building *b, const struct layer_spec *l, struct err *e);
+int build_transformer(struct building *b, const struct layer_spec *l, struct err *e);
+int build_residual(struct building *b, const struct layer_spec *l, struct err *e);
 
 /* An initialiser of a layer, with its value. */
 struct init_spec build_init(const char *name, double value);

@@ -111,11 +111,29 @@ static build_fn *const builders[] = {
     [KIND_SIMPLE_RNN] = build_recurrent,
     [KIND_GRU] = build_recurrent,
     [KIND_LSTM] = build_recurrent,
+    [KIND_POSITION_EMBEDDING] = build_positions,
+    [KIND_SINE_POSITION_ENCODING] = build_positions,
+    [KIND_MULTI_HEAD_ATTENTION] = build_attention,
+    [KIND_TRANSFORMER_ENCODER] = build_transformer,
+    [KIND_TRANSFORMER_DECODER] = build_transformer,
+    [KIND_TOKEN_AND_POSITION_EMBEDDING] = build_nothing, /* parsing has made two layers of it */
+    [KIND_RESIDUAL] = build_residual,
 };
 
 _Static_assert(sizeof builders / sizeof builders[0] == KIND_COUNT, "every kind of layer can be built");
 
-int build_layer(struct building *b, const struct layer_spec *l, struct err *e)
+struct building build_begin(struct graph *g, int x)
 {
-    return builders[l->kind](b, l, e);
+    return (struct building){.g = g, .x = x, .lengths = -1, .memory = -1, .memory_lengths = -1};
+}
+
+int build_layers(struct building *b, const struct layer_spec *layers, size_t n, struct err *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        int rc = builders[layers[i].kind](b, &layers[i], e);
+        if (!rc) continue;
+        if (!layers[i].n_layers) err_under(e, layers[i].path); /* a composite's own layers say theirs */
+        return rc;
+    }
+    return 0;
 }

@@ -8,7 +8,8 @@
 int build_embedding(struct building *b, const struct layer_spec *l, struct err *e)
 {
     char name[GRAPH_NAME_MAX];
-    int ids = b->x, rc = layer_embedding(b->g, l->name, ids, l->input_dim, l->units, &b->x, e);
+    int64_t rows = b->ids && b->ids < l->input_dim ? b->ids : l->input_dim;
+    int ids = b->x, rc = layer_embedding(b->g, l->name, ids, rows, l->units, &b->x, e);
     if (rc || !l->mask_zero || l->in.rank != 1) return rc;
     snprintf(name, sizeof name, "%s/lengths", l->name);
     return layer_lengths(b->g, name, ids, 0, &b->lengths, e);

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "learn/family.h"
+#include "learn/seq2seq.h"
 #include "tensor/plan.h"
 #include "tensor/run.h"
 
@@ -16,12 +17,28 @@ struct evaluator {
     float *probabilities; /* [BATCH_ROWS, 2] for a sigmoid, else NULL */
     int32_t *truth;       /* [BATCH_ROWS] */
     double *values;       /* prediction, then truth: [2, BATCH_ROWS, target_width] */
+    /* Texts: the decoder's ids and those that it should say [BATCH_ROWS, steps]; room for one row of the
+     * target */
+    int32_t *previous, *next, *ids;
 };
 
-int evaluator_create(struct evaluator **out, const struct graph *g, const struct preprocess *p, struct err *e)
+static int open_texts(struct evaluator *v, struct err *e)
+{
+    size_t steps = (size_t)seq2seq_steps(v->preprocess);
+    v->previous = mem_try_alloc(steps, BATCH_ROWS * sizeof *v->previous);
+    v->next = mem_try_alloc(steps, BATCH_ROWS * sizeof *v->next);
+    v->ids = mem_try_alloc(steps + 1, sizeof *v->ids);
+    if (!v->previous || !v->next || !v->ids)
+        return err_set(e, ERR_NOMEM, NULL, "no memory to evaluate the model");
+    if (plan_input_count(v->plan) == 2 && plan_input_find(v->plan, SEQ2SEQ_PREVIOUS) >= 0) return 0;
+    return err_set(e, ERR_INTERNAL, NULL, "the decoder has other inputs than it was built with");
+}
+
+int evaluator_create(struct evaluator **out, const struct graph *g, const struct preprocess *p,
+                     const struct backend *backend, struct err *e)
 {
     struct evaluator *v = mem_alloc(1, sizeof *v);
-    struct plan_options o = {.mode = PLAN_INFER, .max_batch = BATCH_ROWS};
+    struct plan_options o = {.mode = PLAN_INFER, .max_batch = BATCH_ROWS, .backend = backend};
     int rc;
     *out = NULL;
     v->preprocess = p;
@@ -31,15 +48,22 @@ int evaluator_create(struct evaluator **out, const struct graph *g, const struct
     v->values = mem_try_alloc((size_t)p->target_width + 1, 2 * BATCH_ROWS * sizeof *v->values);
     if (!v->input || !v->probabilities || !v->truth || !v->values)
         rc = err_set(e, ERR_NOMEM, NULL, "no memory to evaluate the model");
-    else if ((rc = plan_create(&v->plan, g, &o, e)) == 0)
+    else
+        rc = plan_create(&v->plan, g, &o, e);
+    if (!rc && p->task == TASK_SEQUENCE) rc = open_texts(v, e);
+    if (rc)
+        evaluator_free(v);
+    else
         *out = v;
-    if (rc) evaluator_free(v);
     return rc;
 }
 
 void evaluator_free(struct evaluator *v)
 {
     if (!v) return;
+    mem_free(v->previous);
+    mem_free(v->next);
+    mem_free(v->ids);
     run_free(v->run);
     plan_free(v->plan);
     mem_free(v->input);
@@ -85,6 +109,18 @@ static void add_values(struct evaluator *v, const struct evaluation *what, const
     metrics_add_values(m, prediction, truth, n);
 }
 
+/* Fills the inputs of n rows. */
+static int feed_rows(struct evaluator *v, const struct table *table, const uint32_t *rows, size_t n,
+                     const void *feeds[2], struct err *e)
+{
+    feeds[0] = v->input;
+    if (!v->previous) return preprocess_rows(v->preprocess, table, rows, n, v->input, e);
+    seq2seq_rows(v->preprocess, table, rows, n, v->ids, (int32_t *)(void *)v->input, v->previous, v->next);
+    feeds[plan_input_find(v->plan, FAMILY_INPUT)] = v->input;
+    feeds[plan_input_find(v->plan, SEQ2SEQ_PREVIOUS)] = v->previous;
+    return 0;
+}
+
 static int load(struct evaluator *v, const struct params *params, struct err *e)
 {
     int rc = plan_load(v->plan, params, e);
@@ -94,18 +130,19 @@ static int load(struct evaluator *v, const struct params *params, struct err *e)
 int evaluator_run(struct evaluator *v, const struct params *params, const struct evaluation *what,
                   struct metrics *m, struct watch *watch, struct err *e)
 {
-    const void *feed = v->input;
+    const void *feeds[2] = {0};
     int rc = load(v, params, e);
     metrics_clear(m);
     for (size_t at = 0; at < what->n_rows && !rc; at += BATCH_ROWS) {
         size_t n = what->n_rows - at < BATCH_ROWS ? what->n_rows - at : BATCH_ROWS;
         const uint32_t *rows = what->rows + at;
-        if ((rc = watch_check(watch, e)) ||
-            (rc = preprocess_rows(v->preprocess, what->table, rows, n, v->input, e)) ||
-            (rc = run_forward(v->run, &feed, (int64_t)n, e)))
+        if ((rc = watch_check(watch, e)) || (rc = feed_rows(v, what->table, rows, n, feeds, e)) ||
+            (rc = run_forward(v->run, feeds, (int64_t)n, e)))
             break;
         struct view y = run_output(v->run, 0);
-        if (what->classes)
+        if (v->previous)
+            metrics_add_texts(m, y.data, v->next, n, (size_t)y.shape.dim[1], (size_t)y.shape.dim[2]);
+        else if (what->classes)
             add_classes(v, what, rows, n, &y, m);
         else
             add_values(v, what, rows, n, &y, m);

@@ -10,14 +10,15 @@
 #include "learn/metrics.h"
 #include "learn/preprocess.h"
 #include "learn/watch.h"
+#include "tensor/backend.h"
 #include "tensor/graph.h"
 #include "tensor/params.h"
 
 struct evaluator;
 
-/* g and p are borrowed for its life. */
+/* g and p are borrowed for its life. backend: NULL for backend_auto(). */
 int evaluator_create(struct evaluator **out, const struct graph *g, const struct preprocess *p,
-                     struct err *e);
+                     const struct backend *backend, struct err *e);
 void evaluator_free(struct evaluator *v);
 
 /* What is measured: rows of a table, and their classes (by row index; NULL for regression). */

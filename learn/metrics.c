@@ -24,8 +24,8 @@ int metrics_init(struct metrics *m, bool classification, size_t n_classes, struc
 
 void metrics_clear(struct metrics *m)
 {
-    m->rows = 0;
-    m->loss_sum = m->huber = 0;
+    m->rows = m->tokens = m->hits = m->exact = 0;
+    m->loss_sum = m->huber = m->token_loss = 0;
     m->kept = 0;
     if (m->confusion) memset(m->confusion, 0, m->n_classes * m->n_classes * sizeof *m->confusion);
     if (m->mean) memset(m->mean, 0, 4 * m->n_classes * sizeof *m->mean);
@@ -142,6 +142,7 @@ struct class_scores metrics_micro(const struct metrics *m)
 double metrics_accuracy(const struct metrics *m)
 {
     int64_t hits = 0;
+    if (m->texts) return ratio((double)m->hits, (double)m->tokens);
     for (size_t c = 0; c < m->n_classes; c++) hits += m->confusion[c * m->n_classes + c];
     return ratio((double)hits, (double)m->rows);
 }
@@ -160,10 +161,16 @@ double metrics_mse(const struct metrics *m)
 
 double metrics_loss(const struct metrics *m)
 {
-    if (m->classification) return ratio(m->loss_sum, (double)m->rows);
+    if (m->classification || m->texts) return ratio(m->loss_sum, (double)m->rows);
     if (m->objective == OBJECTIVE_MAE) return metrics_mae(m);
     if (m->objective == OBJECTIVE_HUBER) return ratio(m->huber, (double)m->rows * (double)m->n_classes);
     return metrics_mse(m);
+}
+
+double metrics_perplexity(const struct metrics *m)
+{
+    if (m->texts) return exp(ratio(m->token_loss, (double)m->tokens));
+    return m->classification ? exp(metrics_loss(m)) : (double)NAN;
 }
 
 double metrics_mae(const struct metrics *m)
@@ -193,9 +200,11 @@ static void scores_to_json(const char *suffix, struct class_scores s, struct jso
     }
 }
 
-static void matrix_to_json(const struct metrics *m, void (*label)(void *ctx, size_t c, struct json_writer *w),
-                           void *ctx, struct json_writer *w)
+void metrics_matrix_to_json(const struct metrics *m,
+                            void (*label)(void *ctx, size_t c, struct json_writer *w), void *ctx,
+                            struct json_writer *w)
 {
+    if (m->n_classes > MATRIX_CLASSES) return;
     jw_name(w, "confusion_matrix");
     jw_obj(w);
     jw_name(w, "labels");
@@ -236,6 +245,10 @@ void metrics_to_json(const struct metrics *m, void (*label)(void *ctx, size_t c,
 {
     jw_kint(w, "rows", m->rows);
     jw_knum(w, "loss", metrics_loss(m));
+    if (m->texts) {
+        metrics__texts_to_json(m, w);
+        return;
+    }
     if (!m->classification) {
         jw_knum(w, "mse", metrics_mse(m));
         jw_knum(w, "rmse", sqrt(metrics_mse(m)));
@@ -251,5 +264,5 @@ void metrics_to_json(const struct metrics *m, void (*label)(void *ctx, size_t c,
     scores_to_json("_micro", metrics_micro(m), w);
     if (m->n_classes > MATRIX_CLASSES) return;
     classes_to_json(m, label, ctx, w);
-    matrix_to_json(m, label, ctx, w);
+    metrics_matrix_to_json(m, label, ctx, w);
 }

@@ -11,11 +11,15 @@
 #include <stdbool.h>
 #include "base/err.h"
 #include "base/json.h"
+#include "learn/spec/score.h"
 #include "learn/spec/spec.h"
 
 struct metrics {
     bool classification;
-    size_t n_classes; /* or targets a row */
+    bool texts;                  /* what decoders say; neither classes nor numbers */
+    int64_t tokens, hits, exact; /* TEXTS: tokens in all, of those right, and rows of which all were */
+    double token_loss;           /* TEXTS: log loss, summed over tokens */
+    size_t n_classes;            /* or targets a row */
     int64_t rows;
     double loss_sum;    /* log loss, summed over rows */
     int64_t *confusion; /* [n_classes, n_classes]: row is the truth, column the prediction; owned */
@@ -30,6 +34,7 @@ struct metrics {
 };
 
 int metrics_init(struct metrics *m, bool classification, size_t n_classes, struct err *e);
+int metrics_init_texts(struct metrics *m); /* 0; needs no memory */
 void metrics_clear(struct metrics *m);
 void metrics_dispose(struct metrics *m);
 
@@ -50,6 +55,14 @@ double metrics_auc(const struct metrics *m);
  * largest. Log loss clips at 1e-15. */
 void metrics_add_classes(struct metrics *m, const float *probabilities, const int32_t *truth, size_t rows);
 
+/* Texts: probabilities [rows, steps, ids] of each next id, truth [rows, steps] with padding at its end. What
+ * a decoder would say alone is right in full exactly where it is right at every step given the truth so far.
+ */
+void metrics_add_texts(struct metrics *m, const float *probabilities, const int32_t *truth, size_t rows,
+                       size_t steps, size_t ids);
+double metrics_exact_match(
+    const struct metrics *m); /* the share of rows that are right in full; NaN without texts */
+
 /* prediction, truth [rows, n_classes], in the target's own units. */
 void metrics_add_values(struct metrics *m, const double *prediction, const double *truth, size_t rows);
 
@@ -68,9 +81,27 @@ double metrics_mse(const struct metrics *m);
 double metrics_mae(const struct metrics *m);
 double metrics_r2(const struct metrics *m); /* NaN when the truth does not vary */
 
+/* The figure of that name; NaN where there is none. */
+double metrics_score(const struct metrics *m, enum score_kind s);
+
+/* Every figure that there is, its name behind a prefix ("val_accuracy"), into the open object of w. */
+void metrics_scores_to_json(const struct metrics *m, const char *prefix, struct json_writer *w);
+
+/* exp of the mean log loss: of a model that says which token comes next, how many equally likely ones would
+ * puzzle it as much. */
+double metrics_perplexity(const struct metrics *m);
+
 /* Names and values into the open object of w. labels writes label c; classes beyond 100 get no matrix. */
 void metrics_to_json(const struct metrics *m, void (*label)(void *ctx, size_t c, struct json_writer *w),
                      void *ctx, struct json_writer *w);
+
+/* The figures of texts alone, behind rows and loss. */
+void metrics__texts_to_json(const struct metrics *m, struct json_writer *w);
+
+/* Its "confusion_matrix" alone; nothing beyond 100 classes. */
+void metrics_matrix_to_json(const struct metrics *m,
+                            void (*label)(void *ctx, size_t c, struct json_writer *w), void *ctx,
+                            struct json_writer *w);
 
 /* The index of the first of the largest of n values. */
 size_t metrics_argmax(const float *p, size_t n);

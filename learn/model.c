@@ -11,29 +11,34 @@
 #include "learn/evaluate.h"
 #include "learn/input.h"
 #include "learn/metrics.h"
+#include "learn/precision.h"
+#include "learn/translator.h"
 #include "tensor/plan.h"
 #include "tensor/run.h"
 
-enum {
-    RUN_ROWS = 128
-}; /* a batch is computed in runs of at most this many rows: their memory stays in the cache */
+/* A batch is computed in runs of at most so many rows, whose memory stays in the caches. */
+enum { RUN_ROWS = 128, FEWEST_ROWS = 8, RUN_BYTES = 128 << 20 };
 
 struct model {
-    struct artifact artifact; /* params are given up once the plan has packed them */
-    struct plan *plan;
+    struct artifact artifact;      /* params are given up once the plan has packed them */
+    struct plan *plan;             /* NULL with a translator */
+    struct translator *translator; /* texts from texts; else NULL */
+    int64_t run_rows;              /* computed at once */
     size_t bytes;
 };
 
 struct model_session {
     const struct model *model;
-    struct run *run;
-    int64_t max_rows, rows; /* staged */
-    float *input;           /* [max_rows, preprocess width]: staged rows, preprocessed */
-    float *raw;             /* one row of raw numbers, for conversion */
-    float *output;          /* [max_rows, probabilities or targets] */
-    int64_t *integers;      /* [max_rows] labels; NULL for texts and regression */
-    struct buf texts;       /* labels encoded one after the other */
-    size_t *text_end;       /* [max_rows]: where each one ends; NULL for integers and regression */
+    struct run *run;                  /* or */
+    struct translator_run *translate; /* of such models */
+    int32_t *said;                    /* [run_rows, translator_steps] ids */
+    int64_t max_rows, rows;           /* staged */
+    float *input;                     /* [max_rows, preprocess width]: staged rows, preprocessed */
+    float *raw;                       /* one row of raw numbers, for conversion */
+    float *output;                    /* [max_rows, probabilities or targets] */
+    int64_t *integers;                /* [max_rows] labels; NULL for texts and regression */
+    struct buf texts;                 /* labels encoded one after the other */
+    size_t *text_end;                 /* [max_rows]: where each one ends; NULL for integers and regression */
     size_t bytes;
 };
 
@@ -54,24 +59,54 @@ static size_t text_bytes(const char *s)
     return s ? strlen(s) + 1 : 0;
 }
 
+int model_plan(struct plan **out, const struct graph *g, const struct backend *backend, struct err *e)
+{
+    struct plan_options o = {.mode = PLAN_INFER, .max_batch = RUN_ROWS, .backend = backend};
+    int rc;
+    while ((rc = plan_create(out, g, &o, e)) == 0 && plan_bytes(*out)->arena > RUN_BYTES &&
+           o.max_batch > FEWEST_ROWS) {
+        plan_free(*out);
+        *out = NULL;
+        o.max_batch /= 2;
+    }
+    return rc;
+}
+
+/* Compiles what the artifact holds and loads its weights, which are given up then. */
+static int compile(struct model *m, struct err *e)
+{
+    struct artifact *a = &m->artifact;
+    const struct backend *backend = precision_backend(a->precision);
+    int rc = model_plan(&m->plan, a->graph, backend, e);
+    if (rc) return rc;
+    m->run_rows = plan_max_batch(m->plan);
+    if (a->preprocess->task == TASK_SEQUENCE) {
+        plan_free(m->plan);
+        m->plan = NULL;
+        rc = translator_create(&m->translator, a->graph, a->params, a->preprocess, m->run_rows, backend, e);
+        if (!rc) m->bytes = translator_bytes(m->translator);
+    } else {
+        rc = plan_load(m->plan, a->params, e);
+        m->bytes = plan_bytes(m->plan)->packed;
+    }
+    params_free(a->params);
+    a->params = NULL;
+    return rc;
+}
+
 int model_load(struct model **out, const void *bytes, size_t len, size_t limit_bytes, struct err *e)
 {
     struct model *m = mem_alloc(1, sizeof *m);
-    struct plan_options o = {.mode = PLAN_INFER, .max_batch = RUN_ROWS};
-    int rc;
+    int rc = artifact_read(&m->artifact, bytes, len, limit_bytes, e);
     *out = NULL;
-    if ((rc = artifact_read(&m->artifact, bytes, len, limit_bytes, e)) ||
-        (rc = plan_create(&m->plan, m->artifact.graph, &o, e)) ||
-        (rc = plan_load(m->plan, m->artifact.params, e))) {
+    if (rc || (rc = compile(m, e))) {
         model_free(m);
         return rc;
     }
-    params_free(m->artifact.params);
-    m->artifact.params = NULL;
-    m->bytes = sizeof *m + plan_bytes(m->plan)->packed + preprocess_bytes(preprocess_of(m)) +
-               text_bytes(m->artifact.metrics) + text_bytes(m->artifact.lineage) +
-               (size_t)graph_node_count(m->artifact.graph) * sizeof(struct node) +
-               (size_t)graph_value_count(m->artifact.graph) * sizeof(struct value);
+    m->bytes += sizeof *m + preprocess_bytes(preprocess_of(m)) + text_bytes(m->artifact.metrics) +
+                text_bytes(m->artifact.lineage) +
+                (size_t)graph_node_count(m->artifact.graph) * sizeof(struct node) +
+                (size_t)graph_value_count(m->artifact.graph) * sizeof(struct value);
     if (limit_bytes && m->bytes > limit_bytes) {
         rc = err_set(e, ERR_TOO_LARGE, NULL, "the version takes %zu bytes of memory; %zu are allowed",
                      m->bytes, limit_bytes);
@@ -86,6 +121,7 @@ void model_free(struct model *m)
 {
     if (!m) return;
     plan_free(m->plan);
+    translator_free(m->translator);
     artifact_dispose(&m->artifact);
     mem_free(m);
 }
@@ -124,8 +160,16 @@ static bool session_room(struct model_session *s)
     const struct preprocess *p = preprocess_of(s->model);
     size_t rows = (size_t)s->max_rows, width = (size_t)p->width, raw = (size_t)raw_width(s->model);
     size_t out = (size_t)output_width(s->model);
+    const struct translator *t = s->model->translator;
     if (!mem_mul(rows, (width + out) * sizeof(float), &s->bytes)) return false;
-    s->bytes += sizeof *s + raw * sizeof(float) + rows * sizeof(int64_t) + plan_bytes(s->model->plan)->arena;
+    s->bytes += sizeof *s + raw * sizeof(float) + rows * sizeof(int64_t);
+    s->bytes += t ? translator_run_bytes(t) : plan_bytes(s->model->plan)->arena;
+    if (t) {
+        s->bytes += (size_t)s->model->run_rows * (size_t)translator_steps(t) * sizeof *s->said;
+        s->said = mem_try_alloc((size_t)s->model->run_rows, (size_t)translator_steps(t) * sizeof *s->said);
+        s->text_end = mem_try_alloc(rows, sizeof *s->text_end);
+        if (!s->said || !s->text_end) return false;
+    }
     s->input = mem_try_alloc(rows, width * sizeof *s->input);
     s->raw = mem_try_alloc(raw, sizeof *s->raw);
     s->output = mem_try_alloc(rows, out * sizeof *s->output);
@@ -146,6 +190,8 @@ int model_session_create(struct model_session **out, const struct model *m, int6
         rc = err_set(e, ERR_INVALID, "max_rows", "a session needs room for at least one row");
     else if (!session_room(s))
         rc = err_set(e, ERR_NOMEM, NULL, "no memory for %lld rows of predictions", (long long)max_rows);
+    else if (m->translator)
+        rc = translator_run_create(&s->translate, m->translator, e);
     else
         rc = run_create(&s->run, m->plan, NULL, e);
     if (rc)
@@ -159,6 +205,8 @@ void model_session_free(struct model_session *s)
 {
     if (!s) return;
     run_free(s->run);
+    translator_run_free(s->translate);
+    mem_free(s->said);
     mem_free(s->input);
     mem_free(s->raw);
     mem_free(s->output);
@@ -244,6 +292,20 @@ static int stage_categories(struct model_session *s, size_t input, const struct 
     return 0;
 }
 
+static int stage_texts(struct model_session *s, size_t input, const struct model_input *in, int64_t rows)
+{
+    const struct preprocess *p = preprocess_of(s->model);
+    const struct feature *f = &p->features[input];
+    struct input_texts texts = {.data = in->data, .left = in->bytes};
+    for (int64_t row = 0; row < rows; row++) {
+        const char *text;
+        size_t len;
+        input_next_text(&texts, &text, &len); /* input_check has walked them all */
+        preprocess_text(f, text, len, s->input + (s->rows + row) * p->width + f->offset_in_row);
+    }
+    return 0;
+}
+
 static int stage_column(struct model_session *s, size_t input, const struct model_input *in, int64_t rows,
                         struct err *e)
 {
@@ -278,8 +340,10 @@ int model_session_add(struct model_session *s, const struct model_input *inputs,
         rc = stage_numbers(s, &inputs[0], rows, e);
     } else {
         for (size_t i = 0; i < sig->n_inputs && !rc; i++)
-            rc = sig->inputs[i].datatype == DATATYPE_BYTES ? stage_categories(s, i, &inputs[i], rows, e)
-                                                           : stage_column(s, i, &inputs[i], rows, e);
+            rc = preprocess_of(s->model)->features[i].kind == FEATURE_TEXT
+                     ? stage_texts(s, i, &inputs[i], rows)
+                 : sig->inputs[i].datatype == DATATYPE_BYTES ? stage_categories(s, i, &inputs[i], rows, e)
+                                                             : stage_column(s, i, &inputs[i], rows, e);
     }
     if (rc) return rc;
     *first_row = s->rows;
@@ -331,11 +395,43 @@ static int take_labels(struct model_session *s, struct err *e)
     return s->texts.failed ? err_set(e, ERR_NOMEM, NULL, "no memory for the labels") : 0;
 }
 
+/* Appends an id list as a text behind its length. */
+static void put_said(struct model_session *s, const int32_t *ids)
+{
+    size_t at = s->texts.len;
+    buf_append(&s->texts, "\0\0\0\0", 4);
+    vocabulary_decode(preprocess_of(s->model)->target.vocabulary, ids, translator_steps(s->model->translator),
+                      &s->texts);
+    if (s->texts.failed) return;
+    size_t len = s->texts.len - at - 4;
+    for (size_t i = 0; i < 4; i++) s->texts.data[at + i] = (char)(len >> (8 * i));
+}
+
+static int say_all(struct model_session *s, struct err *e)
+{
+    int64_t width = preprocess_of(s->model)->width, steps = translator_steps(s->model->translator);
+    buf_clear(&s->texts);
+    int64_t most = s->model->run_rows;
+    for (int64_t at = 0; at < s->rows; at += most) {
+        int64_t rows = s->rows - at < most ? s->rows - at : most;
+        const void *ids = s->input + at * width; /* int32_t in the floats' place */
+        int rc = translator_say(s->translate, ids, rows, s->said, e);
+        if (rc) return rc;
+        for (int64_t i = 0; i < rows; i++) {
+            put_said(s, s->said + i * steps);
+            s->text_end[at + i] = s->texts.len;
+        }
+    }
+    return s->texts.failed ? err_set(e, ERR_NOMEM, NULL, "no memory for the texts") : 0;
+}
+
 int model_session_run(struct model_session *s, struct err *e)
 {
+    if (s->translate) return say_all(s, e);
     int64_t width = preprocess_of(s->model)->width;
-    for (int64_t at = 0; at < s->rows; at += RUN_ROWS) {
-        int64_t rows = s->rows - at < RUN_ROWS ? s->rows - at : RUN_ROWS;
+    int64_t most = s->model->run_rows;
+    for (int64_t at = 0; at < s->rows; at += most) {
+        int64_t rows = s->rows - at < most ? s->rows - at : most;
         const void *feed = s->input + at * width;
         int rc = run_forward(s->run, &feed, rows, e);
         if (rc) return rc;
@@ -347,7 +443,7 @@ int model_session_run(struct model_session *s, struct err *e)
 struct model_output model_session_output(const struct model_session *s, size_t index, int64_t first_row,
                                          int64_t rows)
 {
-    if (index == 0) {
+    if (index == 0 && !s->translate) {
         int64_t width = output_width(s->model);
         return (struct model_output){DATATYPE_FP32, s->output + first_row * width,
                                      (size_t)(rows * width) * sizeof(float)};

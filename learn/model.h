@@ -17,6 +17,9 @@
 
 struct model;
 struct model_session;
+struct backend;
+struct graph;
+struct plan;
 
 /* Checks and unpacks an artifact; bytes may be released afterwards. limit_bytes (0: none) bounds model_bytes.
  * ERR_CORRUPT for bytes that no runner wrote, ERR_TOO_LARGE over the limit, ERR_NOMEM. */
@@ -72,5 +75,9 @@ struct model_output model_session_output(const struct model_session *s, size_t i
 /* begin + add + run for one request. outputs: as many as the signature has. */
 int model_predict(struct model_session *s, const struct model_input *inputs, int64_t rows,
                   struct model_output *outputs, struct err *e);
+
+/* The plan that a version with this graph predicts with: of 128 rows at a time, which stay in the caches, or
+ * of fewer where their intermediates would take over 128 MiB, as attention's between many steps do. */
+int model_plan(struct plan **out, const struct graph *g, const struct backend *backend, struct err *e);
 
 #endif

@@ -12,6 +12,8 @@ static void feature_dispose(struct feature *f)
     mem_free(f->categories);
     mem_free(f->integers);
     texts_dispose(&f->codes);
+    vocabulary_free(f->vocabulary);
+    mem_free(f->ids);
     mem_free(f->fill);
     mem_free(f->shift);
     mem_free(f->scale);
@@ -24,6 +26,7 @@ void preprocess_free(struct preprocess *p)
     if (!p) return;
     for (size_t i = 0; p->features && i < p->n_features; i++) feature_dispose(&p->features[i]);
     for (size_t i = 0; p->class_texts && i < p->n_classes; i++) mem_free(p->class_texts[i]);
+    feature_dispose(&p->target);
     mem_free(p->features);
     mem_free(p->class_integers);
     mem_free(p->class_texts);
@@ -121,6 +124,35 @@ static void bytes_to_numbers(const struct feature *f, const uint8_t *restrict ra
     for (; i < f->in_width; i++) out[i] = ((float)raw[i] - f->shift[i]) * f->scale[i] + f->offset[i];
 }
 
+_Static_assert(sizeof(float) == sizeof(int32_t), "ids stand where floats would");
+
+void preprocess_text(const struct feature *f, const char *text, size_t len, float *out)
+{
+    vocabulary_encode(f->vocabulary, text, len, (int32_t *)(void *)out);
+}
+
+static void text_of(const struct feature *f, const struct table *table, const struct table_column *c,
+                    uint32_t row, int32_t *out)
+{
+    size_t len;
+    if (f->encoded == table) {
+        memcpy(out, f->ids + (size_t)row * (size_t)f->width, (size_t)f->width * sizeof *f->ids);
+        return;
+    }
+    const char *text = table_text(c, row, &len);
+    vocabulary_encode(f->vocabulary, text, len, out);
+}
+
+void preprocess_source_ids(const struct preprocess *p, const struct table *table, uint32_t row, int32_t *out)
+{
+    text_of(&p->features[0], table, &table->columns[0], row, out);
+}
+
+void preprocess_target_ids(const struct preprocess *p, const struct table *table, uint32_t row, int32_t *out)
+{
+    text_of(&p->target, table, &table->columns[p->n_features], row, out);
+}
+
 static bool row_of(const struct preprocess *p, const struct feature *f, const struct table_column *c,
                    uint32_t row, float *out)
 {
@@ -137,7 +169,9 @@ int preprocess_rows(const struct preprocess *p, const struct table *table, const
     for (size_t i = 0; i < p->n_features; i++) {
         const struct feature *f = &p->features[i];
         float *to = out + f->offset_in_row;
-        for (size_t k = 0; k < n_rows; k++, to += p->width)
+        for (size_t k = 0; k < n_rows && f->kind == FEATURE_TEXT; k++, to += p->width)
+            text_of(f, table, &table->columns[i], rows[k], (int32_t *)(void *)to);
+        for (size_t k = 0; k < n_rows && f->kind != FEATURE_TEXT; k++, to += p->width)
             if (!row_of(p, f, &table->columns[i], rows[k], to))
                 return err_set(
                     e, ERR_INVALID, "dataset",
@@ -166,9 +200,12 @@ int preprocess_classes(const struct resolved *r, const struct table *table, int3
 
 size_t preprocess_bytes(const struct preprocess *p)
 {
-    size_t bytes = sizeof *p + p->n_features * sizeof *p->features + p->n_classes * 40;
-    for (size_t i = 0; i < p->n_features; i++)
-        bytes +=
-            (size_t)p->features[i].n * 16 + p->features[i].n_values * 128 + p->features[i].codes.used_bytes;
+    size_t bytes = p->target.vocabulary ? vocabulary_bytes(p->target.vocabulary) : 0;
+    bytes += sizeof *p + p->n_features * sizeof *p->features + p->n_classes * 40;
+    for (size_t i = 0; i < p->n_features; i++) {
+        const struct feature *f = &p->features[i];
+        bytes += (size_t)f->n * 16 + f->n_values * 128 + f->codes.used_bytes;
+        if (f->vocabulary) bytes += vocabulary_bytes(f->vocabulary);
+    }
     return bytes;
 }

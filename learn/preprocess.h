@@ -2,8 +2,9 @@
  * the data alone, kept as JSON in the version, and applied by the same code when training and when
  * predicting, so that both see the same bits.
  *
- *     number, tensor   x → fill where missing → (x − shift)·scale + offset      steps of a spec folded into
- * one category         text → index → one-hot;     integer   number → index → one-hot
+ *     number, tensor   x → fill where missing → (x − shift)·scale + offset   (steps folded into one)
+ *     category         text → index → one-hot;     integer   number → index → one-hot
+ *     text             text → ids of a vocabulary: the row is int32_t in the floats' place
  *
  * Immutable once made; any thread may read. */
 #ifndef LEARN_PREPROCESS_H
@@ -19,8 +20,9 @@
 #include "learn/data/table.h"
 #include "learn/data/texts.h"
 #include "learn/spec/spec.h"
+#include "learn/text/vocabulary.h"
 
-enum feature_kind { FEATURE_NUMBER, FEATURE_CATEGORY, FEATURE_INTEGER, FEATURE_TENSOR };
+enum feature_kind { FEATURE_NUMBER, FEATURE_CATEGORY, FEATURE_INTEGER, FEATURE_TENSOR, FEATURE_TEXT };
 
 struct feature {
     char *name; /* owned */
@@ -35,6 +37,9 @@ struct feature {
     struct texts codes;            /* CATEGORY: categories → index */
     int64_t *integers;             /* owned, ascending */
     int32_t fill_code;             /* CATEGORY, INTEGER: index for a missing value, or -1: refused */
+    struct vocabulary *vocabulary; /* TEXT, owned */
+    const struct table *encoded;   /* TEXT: the table whose ids are below; borrowed, only ever compared */
+    int32_t *ids;                  /* TEXT: [rows, width], owned; NULL but after preprocess_fit */
 };
 
 struct preprocess {
@@ -43,6 +48,7 @@ struct preprocess {
     int64_t width;            /* floats in the network's row */
     int64_t ids_below; /* > 0: the row is int32_t in the floats' place, whole numbers from 0 below this */
     enum task task;
+    struct feature target;   /* SEQUENCE: of kind TEXT */
     size_t n_classes;        /* CLASSIFICATION */
     int64_t *class_integers; /* owned; NULL for text labels */
     char **class_texts;      /* owned; NULL for integer labels */
@@ -51,8 +57,12 @@ struct preprocess {
     float target_std;
 };
 
-/* table: the columns of the features in order, then the target; rows: indices of the training part.
- * ERR_INVALID when a column has no value there. */
+/* What a table must read for a text feature: the column, which the test dataset (or NULL) has too. */
+struct table_want preprocess_want_text(const struct column *train, const struct column *test);
+
+/* table: the columns of the features in order, then the target; rows: indices of the training part. Texts of
+ * all rows are made ids here, once; the table must not change while the result lives. ERR_INVALID when a
+ * column has no value there. */
 int preprocess_fit(struct preprocess **out, const struct resolved *r, const struct schema *s,
                    const struct table *table, const uint32_t *rows, size_t n_rows, struct err *e);
 void preprocess_free(struct preprocess *p);
@@ -64,15 +74,22 @@ bool preprocess_numbers(const struct preprocess *p, const struct feature *f, con
 /* The index of a category, or -1 for a missing one. False as above. */
 bool preprocess_code(const struct feature *f, int32_t code, float *out);
 
+/* A text as a row's ids; any text will do. */
+void preprocess_text(const struct feature *f, const char *text, size_t len, float *out);
+
 /* Rows of a table (as in preprocess_fit) → out [n_rows, width]. ERR_INVALID names the column. */
 int preprocess_rows(const struct preprocess *p, const struct table *table, const uint32_t *rows,
                     size_t n_rows, float *out, struct err *e);
+
+/* SEQUENCE: a row's source as ids [width], and its target, with marks, [target.width]. */
+void preprocess_source_ids(const struct preprocess *p, const struct table *table, uint32_t row, int32_t *out);
+void preprocess_target_ids(const struct preprocess *p, const struct table *table, uint32_t row, int32_t *out);
 
 /* The class of each row of the target column: out[rows], -1 where missing. ERR_INVALID for a value that is no
  * class. */
 int preprocess_classes(const struct resolved *r, const struct table *table, int32_t *out, struct err *e);
 
-size_t preprocess_bytes(const struct preprocess *p); /* resident, about */
+size_t preprocess_bytes(const struct preprocess *p); /* resident, about; without the ids of a table */
 
 void preprocess_to_json(const struct preprocess *p, struct json_writer *w);
 int preprocess_from_json(struct preprocess **out, const cJSON *node, const char *path,

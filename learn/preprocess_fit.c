@@ -27,6 +27,8 @@ static double cell(const struct table_column *c, uint32_t row, int64_t element)
         return ((const double *)c->data)[at];
     case CELLS_U8:
         return ((const uint8_t *)c->data)[at];
+    case CELLS_TEXT: /* fit_text counts its words */
+        return NAN;
     case CELLS_CODE:
         break;
     }
@@ -109,6 +111,7 @@ static void fold_step(struct affine *a, const struct step_spec *t, const struct 
         if (t->impute == IMPUTE_CONSTANT) a->fill = (t->value - a->offset) / a->scale + a->shift;
         break;
     case STEP_ONE_HOT:
+    case STEP_TOKENISE:
         break;
     }
 }
@@ -188,6 +191,46 @@ static int fit_values(const struct fit *v, const struct feature_spec *f, const s
     return rc;
 }
 
+static int learn_words(const struct fit *v, const struct text_options *o, const struct table_column *c,
+                       struct feature *out, struct err *e)
+{
+    struct vocabulary_learner *l = NULL;
+    int rc = vocabulary_learner_create(&l, o, e);
+    for (size_t i = 0; i < v->n_rows && !rc; i++) {
+        size_t len;
+        const char *text = table_text(c, v->rows[i], &len);
+        rc = vocabulary_learner_add(l, text, len, e);
+    }
+    if (!rc) rc = vocabulary_learn(&out->vocabulary, l, e);
+    vocabulary_learner_free(l);
+    return rc;
+}
+
+/* The vocabulary comes from the training part; the ids are those of all rows. */
+static int fit_text(const struct fit *v, const struct text_options *o, const struct table_column *c,
+                    struct feature *out, struct err *e)
+{
+    int rc = learn_words(v, o, c, out, e);
+    if (rc) return rc;
+    out->in_width = 1;
+    out->ids = mem_try_alloc((size_t)v->table->rows, (size_t)out->width * sizeof *out->ids);
+    if (!out->ids)
+        return err_set(e, ERR_NOMEM, NULL, "no memory for the ids of %lld texts", (long long)v->table->rows);
+    for (int64_t i = 0; i < v->table->rows; i++) {
+        size_t len;
+        const char *text = table_text(c, i, &len);
+        vocabulary_encode(out->vocabulary, text, len, out->ids + i * out->width);
+    }
+    out->encoded = v->table;
+    return 0;
+}
+
+struct table_want preprocess_want_text(const struct column *train, const struct column *test)
+{
+    int64_t bytes = test && test->text_bytes > train->text_bytes ? test->text_bytes : train->text_bytes;
+    return (struct table_want){.name = train->name, .cells = CELLS_TEXT, .width = 1, .text_bytes = bytes};
+}
+
 static int fit_feature(const struct fit *v, size_t index, struct feature *out, struct err *e)
 {
     const struct feature_spec *f = &v->r->features[index];
@@ -197,10 +240,12 @@ static int fit_feature(const struct fit *v, size_t index, struct feature *out, s
     out->in_width = c->width;
     out->width = f->width;
     out->offset_in_row = f->offset;
-    out->kind = column->type == COLUMN_CATEGORY ? FEATURE_CATEGORY
-                : f->one_hot                    ? FEATURE_INTEGER
-                : column->type == COLUMN_TENSOR ? FEATURE_TENSOR
-                                                : FEATURE_NUMBER;
+    out->kind = f->text                           ? FEATURE_TEXT
+                : column->type == COLUMN_CATEGORY ? FEATURE_CATEGORY
+                : f->one_hot                      ? FEATURE_INTEGER
+                : column->type == COLUMN_TENSOR   ? FEATURE_TENSOR
+                                                  : FEATURE_NUMBER;
+    if (f->text) return fit_text(v, &v->r->steps[f->steps[0]].text, c, out, e);
     return f->one_hot ? fit_values(v, f, c, out, e) : fit_numbers(v, f, c, out, e);
 }
 
@@ -223,6 +268,15 @@ static int fit_target(const struct fit *v, struct preprocess *p, struct err *e)
     float std = (float)sqrt(variance);
     if (std > 0 && isfinite(std)) p->target_std = std;
     return 0;
+}
+
+/* The texts that a decoder is to say. */
+static int fit_target_text(const struct fit *v, struct feature *out, struct err *e)
+{
+    out->name = mem_strdup(v->schema->columns[v->r->target].name);
+    out->kind = FEATURE_TEXT;
+    out->width = v->r->target_text.length;
+    return fit_text(v, &v->r->target_text, &v->table->columns[v->r->n_features], out, e);
 }
 
 static void copy_classes(const struct resolved *r, struct preprocess *p)
@@ -253,6 +307,7 @@ int preprocess_fit(struct preprocess **out, const struct resolved *r, const stru
     }
     if (!rc && p->task == TASK_CLASSIFICATION) copy_classes(r, p);
     if (!rc && p->task == TASK_REGRESSION) rc = fit_target(&v, p, e);
+    if (!rc && p->task == TASK_SEQUENCE) rc = fit_target_text(&v, &p->target, e);
     if (rc)
         preprocess_free(p);
     else

@@ -7,8 +7,8 @@
 #include "base/mem.h"
 #include "learn/spec/names.h"
 
-static const char *const kind_list[] = {"number", "category", "integer", "tensor"};
-static const struct words words_kind = {"kind", 4, kind_list};
+static const char *const kind_list[] = {"number", "category", "integer", "tensor", "text"};
+static const struct words words_kind = {"kind", 5, kind_list};
 enum { MAX_WIDTH = 1 << 24 };
 
 static void floats_to_json(const char *name, const float *list, int64_t n, struct json_writer *w)
@@ -46,6 +46,9 @@ static void feature_to_json(const struct feature *f, struct json_writer *w)
         floats_to_json("shift", f->shift, f->n, w);
         floats_to_json("scale", f->scale, f->n, w);
         floats_to_json("offset", f->offset, f->n, w);
+    } else if (f->kind == FEATURE_TEXT) {
+        jw_name(w, "vocabulary");
+        vocabulary_to_json(f->vocabulary, w);
     } else {
         if (f->kind == FEATURE_CATEGORY)
             texts_to_json("values", f->categories, f->n_values, w);
@@ -65,6 +68,10 @@ void preprocess_to_json(const struct preprocess *p, struct json_writer *w)
     for (size_t i = 0; i < p->n_features; i++) feature_to_json(&p->features[i], w);
     jw_arr_end(w);
     jw_kstr(w, "task", task_name(p->task));
+    if (p->task == TASK_SEQUENCE) {
+        jw_name(w, "target");
+        feature_to_json(&p->target, w);
+    }
     if (p->class_integers) integers_to_json("classes", p->class_integers, p->n_classes, w);
     if (p->class_texts) texts_to_json("classes", p->class_texts, p->n_classes, w);
     if (p->task == TASK_REGRESSION) {
@@ -170,6 +177,18 @@ static int numbers_from_json(struct feature *f, struct json_obj *o, struct err *
     return take_floats(o, "offset", f->n, false, &f->offset, &n, e);
 }
 
+static int text_from_json(struct feature *f, struct json_obj *o, struct err *e)
+{
+    const cJSON *node = NULL;
+    char path[JSON_PATH_MAX];
+    int rc = json_take_object(o, "vocabulary", &node, e);
+    json_path_name(path, o->path, "vocabulary");
+    if (rc || (rc = vocabulary_from_json(&f->vocabulary, node, path, e))) return rc;
+    f->in_width = 1;
+    f->width = vocabulary_options(f->vocabulary)->length;
+    return 0;
+}
+
 static int feature_from_json(struct feature *f, const cJSON *node, const char *path, struct err *e)
 {
     struct json_obj o;
@@ -182,7 +201,9 @@ static int feature_from_json(struct feature *f, const cJSON *node, const char *p
     f->name = mem_strdup(name);
     f->kind = (enum feature_kind)kind;
     bool values = f->kind == FEATURE_CATEGORY || f->kind == FEATURE_INTEGER;
-    rc = values ? values_from_json(f, &o, e) : numbers_from_json(f, &o, e);
+    rc = f->kind == FEATURE_TEXT ? text_from_json(f, &o, e)
+         : values                ? values_from_json(f, &o, e)
+                                 : numbers_from_json(f, &o, e);
     return rc ? rc : json_obj_close(&o, e);
 }
 
@@ -206,6 +227,31 @@ static int features_from_json(struct preprocess *p, struct json_obj *o, struct e
     return rc;
 }
 
+/* A text is the one feature of a network that takes ids, and gives none that it does not take. */
+static int check_texts(const struct preprocess *p, const struct json_obj *o, struct err *e)
+{
+    for (size_t i = 0; i < p->n_features; i++) {
+        const struct vocabulary *v = p->features[i].vocabulary;
+        if (v && (p->n_features > 1 || p->ids_below < vocabulary_size(v)))
+            return bad(o, "ids_below", "a text must stand alone, and its ids must be below ids_below", e);
+    }
+    return 0;
+}
+
+/* Both ends are texts; the target's rows hold a start, an end and something between them. */
+static int pair_from_json(struct preprocess *p, struct json_obj *o, struct err *e)
+{
+    const cJSON *node = NULL;
+    char path[JSON_PATH_MAX];
+    int rc = json_take_object(o, "target", &node, e);
+    json_path_name(path, o->path, "target");
+    if (rc || (rc = feature_from_json(&p->target, node, path, e))) return rc;
+    if (p->features[0].kind != FEATURE_TEXT || p->target.kind != FEATURE_TEXT ||
+        !vocabulary_options(p->target.vocabulary)->marks)
+        return bad(o, "target", "expected a text with marks, made of another text", e);
+    return 0;
+}
+
 static int output_from_json(struct preprocess *p, struct json_obj *o, struct err *e)
 {
     int task = 0, rc = words_take(&words_task, o, "task", &task, e);
@@ -213,7 +259,8 @@ static int output_from_json(struct preprocess *p, struct json_obj *o, struct err
     double std = 1;
     if (rc) return rc;
     p->task = (enum task)task;
-    if (p->task == TASK_AUTO) return bad(o, "task", "expected regression or classification", e);
+    if (p->task == TASK_AUTO) return bad(o, "task", "expected regression, classification or sequence", e);
+    if (p->task == TASK_SEQUENCE) return pair_from_json(p, o, e);
     if (p->task == TASK_REGRESSION) {
         if ((rc = take_floats(o, "target_mean", -1, false, &p->target_mean, &p->target_width, e))) return rc;
         rc = json_take_num(o, "target_std", 1e-38, 3.4e38, &std, e);
@@ -234,7 +281,7 @@ int preprocess_from_json(struct preprocess **out, const cJSON *node, const char 
     *out = NULL;
     if ((rc = json_obj_open(&o, node, path, e)) || (rc = features_from_json(p, &o, e)) ||
         (rc = json_opt_int(&o, "ids_below", 1, MAX_WIDTH, &p->ids_below, e)) ||
-        (rc = output_from_json(p, &o, e)) || (rc = json_obj_close(&o, e)))
+        (rc = check_texts(p, &o, e)) || (rc = output_from_json(p, &o, e)) || (rc = json_obj_close(&o, e)))
         preprocess_free(p);
     else
         *out = p;

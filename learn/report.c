@@ -25,7 +25,9 @@ static void part_to_json(const char *name, const struct metrics *m, struct json_
     jw_obj(w);
     jw_kint(w, "rows", m->rows);
     jw_knum(w, "loss", metrics_loss(m));
-    if (m->classification) {
+    if (m->texts) {
+        metrics__texts_to_json(m, w);
+    } else if (m->classification) {
         jw_knum(w, "accuracy", metrics_accuracy(m));
         jw_knum(w, "f1_macro", metrics_macro(m).f1);
     } else {
@@ -97,6 +99,14 @@ static void picked_to_json(const struct training_spec *t, struct json_writer *w)
     jw_obj_end(w);
 }
 
+/* What was trained: less than estimated where a vocabulary came out smaller than it may be. */
+static int64_t parameters_of(const struct params *p)
+{
+    int64_t n = 0;
+    for (int i = 0; i < p->n; i++) n += p->entry[i].trainable ? (int64_t)p->entry[i].count : 0;
+    return n;
+}
+
 void report_to_json(const struct report *r, struct json_writer *w)
 {
     const struct metrics *best = r->test ? r->test : r->validation ? r->validation : r->train;
@@ -106,10 +116,24 @@ void report_to_json(const struct report *r, struct json_writer *w)
     part_to_json("train", r->train, w);
     part_to_json("validation", r->validation, w);
     part_to_json("test", r->test, w);
-    jw_kint(w, "parameters", r->resolved->estimate.parameters);
+    jw_kint(w, "parameters", parameters_of(r->params));
+    if (r->fit) jw_kstr(w, "computed_in", precision_name(r->precision));
     fit_to_json(r, w);
     picked_to_json(&r->resolved->training, w);
     if (r->resolved->family == FAMILY_LINEAR_REGRESSION) coefficients_to_json(r, w);
     if (r->train_seconds >= 0) jw_knum(w, "train_seconds", r->train_seconds);
     jw_obj_end(w);
+}
+
+void report_assessment(const struct metrics *m, const struct preprocess *p, struct json_writer *w)
+{
+    jw_obj(w);
+    jw_kstr(w, "evaluated_on", "dataset");
+    metrics_to_json(m, label_to_json, (void *)(uintptr_t)p, w);
+    jw_obj_end(w);
+}
+
+void report_confusion(const struct metrics *m, const struct preprocess *p, struct json_writer *w)
+{
+    metrics_matrix_to_json(m, label_to_json, (void *)(uintptr_t)p, w);
 }

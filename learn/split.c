@@ -54,8 +54,7 @@ static int stratified(struct split *out, const struct split_request *q, const ui
     return 0;
 }
 
-/* Every class of the validation part must occur in the training part. */
-static int find_lonely(const struct split *s, const struct split_request *q, int32_t *lonely, struct err *e)
+int split__find_lonely(const struct split *s, const struct split_request *q, int32_t *lonely, struct err *e)
 {
     bool *seen = mem_try_alloc(q->n_classes, sizeof *seen);
     if (!seen) return err_set(e, ERR_NOMEM, NULL, "no memory to split the rows");
@@ -94,7 +93,7 @@ int split_make(struct split *out, const struct split_request *q, int32_t *lonely
         out->n_validation = wanted;
         out->n_train = q->n_rows - wanted;
     }
-    if (!rc && q->classes) rc = find_lonely(out, q, lonely_class, e);
+    if (!rc && q->classes) rc = split__find_lonely(out, q, lonely_class, e);
     if (rc) split_dispose(out);
     return rc;
 }

@@ -28,4 +28,16 @@ struct split_request {
 int split_make(struct split *out, const struct split_request *q, int32_t *lonely_class, struct err *e);
 void split_dispose(struct split *s);
 
+/* k-fold: deals the rows of q (shuffled by q->seed; q->validation is not looked at) to folds 0 … folds − 1:
+ * of[i] is the fold of q->rows[i], *of the caller's. Folds differ by at most one row; with classes and
+ * stratify also in their rows of each class. */
+int split_folds(uint8_t **of, const struct split_request *q, int folds, struct err *e);
+
+/* The rows outside one fold as train, those in it as validation. ERR_INVALID as split_make's. */
+int split_fold(struct split *out, const struct split_request *q, const uint8_t *of, int fold,
+               int32_t *lonely_class, struct err *e);
+
+/* Inside learn/split*.c: every class of the validation part must occur in the training part. */
+int split__find_lonely(const struct split *s, const struct split_request *q, int32_t *lonely, struct err *e);
+
 #endif

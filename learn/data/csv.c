@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "learn/data/utf8.h"
 
-enum { CELL_MAX = 64 * 1024 };
+enum { CELL_MAX = 1 << 20 };
 
 enum csv_state {
     CSV_CELL_START, /* nothing of the cell yet but blanks */
@@ -152,7 +152,7 @@ static int end_cell(struct csv *c, struct err *e)
     struct cell cell = {.len = c->cell.len, .quoted = c->quoted, .column = c->column, .line = c->cell_line};
     int rc;
     if (c->cell.failed || c->cell.len > CELL_MAX)
-        return complain(c, c->cell_line, "the cell is longer than 64 KiB; is a closing quote missing?", e);
+        return complain(c, c->cell_line, "the cell is longer than 1 MiB; is a closing quote missing?", e);
     trim(&cell, &c->cell);
     cell.text = cell.len ? c->cell.data : "";
     if (!utf8_valid(cell.text, cell.len)) return complain(c, c->cell_line, "the text is not valid UTF-8", e);

@@ -18,10 +18,10 @@ enum { TEXT_BUDGET_BYTES = 8 << 20, SAMPLE_MAX = 40 };
 /* What a CSV column has shown so far. */
 struct column_scan {
     struct stats stats;
-    struct classes classes; /* integers, while few */
-    struct texts texts;     /* cells that are no numbers */
-    int64_t n_texts, missing;
-    bool decimals;           /* some number was no integer */
+    struct classes classes;          /* integers, while few */
+    struct texts texts;              /* cells that are no numbers */
+    int64_t n_texts, missing, bytes; /* bytes: of all cells */
+    bool decimals;                   /* some number was no integer */
     bool odd;                /* some number was not written the plain way ("007", "1.0"): no category name */
     int64_t text_line;       /* where the first text stood */
     char sample[SAMPLE_MAX]; /* and how it began */
@@ -102,6 +102,7 @@ static int on_cell(void *ctx, const struct cell *c, struct err *e)
     struct scan *s = ctx;
     struct column_scan *k = &s->columns[c->column];
     double v;
+    k->bytes += (int64_t)c->len;
     if (cell_number(c, &v)) return add_number(k, c, s->names[c->column], v, e);
     if (cell_missing(c))
         k->missing++;
@@ -180,6 +181,7 @@ static int settle_column(struct scan *s, size_t i, struct column *c, struct err 
     }
     if (k->stats.n && (rc = settle_mixed(k, i, s->names[i], e))) return rc;
     c->dtype = DATA_TEXT;
+    c->text_bytes = k->bytes;
     c->type = k->texts.full ? COLUMN_TEXT : COLUMN_CATEGORY;
     if (k->texts.full) return 0;
     c->n_categories = k->texts.n;

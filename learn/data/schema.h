@@ -5,7 +5,7 @@
  *     {"format":"csv","rows":150,"columns":[
  *       {"name":"length","type":"number","dtype":"f64","shape":[],"missing":0,"min":4.3,"max":7.9,"mean":5.8,"std":0.8},
  *       {"name":"grade","type":"number","dtype":"i64","shape":[],"missing":0,…,"classes":[1,2,3]},
- *       {"name":"species","type":"category","dtype":"text","shape":[],"missing":0,"categories":["a","b"]}]}
+ *       {"name":"species","type":"category","dtype":"text","shape":[],"missing":0,"text_bytes":150,"categories":["a","b"]}]}
  *
  * A CSV gives scalar columns. An IDX or npy file gives one tensor column "features", and with a second file
  * "labels". */
@@ -33,7 +33,7 @@ enum schema_format { SCHEMA_CSV, SCHEMA_IDX, SCHEMA_NPY };
 enum column_type {
     COLUMN_NUMBER,   /* one number a row */
     COLUMN_CATEGORY, /* one of few texts a row */
-    COLUMN_TEXT,     /* free text: too many different values to be categories; no feature and no target */
+    COLUMN_TEXT,     /* free text: too many different values to be categories */
     COLUMN_TENSOR,   /* shape numbers a row */
 };
 
@@ -63,6 +63,7 @@ struct column {
     int64_t missing;            /* cells without a value */
     bool has_stats;             /* some value was there: min … std hold over all its numbers */
     double min, max, mean, std; /* std: population */
+    int64_t text_bytes;         /* DATA_TEXT: of all cells; -1 in schemas from before they were counted */
     size_t n_categories;        /* COLUMN_CATEGORY: sorted by bytes */
     char **categories;          /* owned */
     size_t n_classes; /* COLUMN_NUMBER of integers with at most SCHEMA_MAX_CLASSES distinct ones; else 0 */

@@ -27,6 +27,7 @@ static void column_to_json(const struct column *c, struct json_writer *w)
         jw_knum(w, "mean", c->mean);
         jw_knum(w, "std", c->std);
     }
+    if (c->dtype == DATA_TEXT && c->text_bytes >= 0) jw_kint(w, "text_bytes", c->text_bytes);
     if (c->type == COLUMN_CATEGORY) {
         jw_name(w, "categories");
         jw_arr(w);
@@ -190,6 +191,10 @@ static int column_from_json(struct column *c, const cJSON *node, const char *pat
         return err_set(e, ERR_INVALID, path, "the column has more numbers than fit");
     if ((rc = json_take_int(&o, "missing", 0, max_missing, &c->missing, e)) || (rc = read_stats(c, &o, e)))
         return rc;
+    if (c->dtype == DATA_TEXT) {
+        c->text_bytes = -1;
+        if ((rc = json_opt_int(&o, "text_bytes", 0, (int64_t)1 << 50, &c->text_bytes, e))) return rc;
+    }
     if (c->type == COLUMN_CATEGORY && (rc = read_categories(c, &o, e))) return rc;
     if (c->type == COLUMN_NUMBER && (rc = read_classes(c, &o, e))) return rc;
     return json_obj_close(&o, e);

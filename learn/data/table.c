@@ -14,7 +14,7 @@ enum { READ_BYTES = 256 * 1024 };
 
 static size_t cells_bytes(enum cells c)
 {
-    return c == CELLS_U8 ? 1 : c == CELLS_F64 ? 8 : 4;
+    return c == CELLS_U8 ? 1 : c == CELLS_F64 || c == CELLS_TEXT ? 8 : 4;
 }
 
 bool table_bytes(const struct table_want *want, size_t n, int64_t rows, uint64_t *out)
@@ -23,7 +23,8 @@ bool table_bytes(const struct table_want *want, size_t n, int64_t rows, uint64_t
     for (size_t i = 0; i < n; i++)
         if (__builtin_mul_overflow((uint64_t)rows, (uint64_t)want[i].width, &column) ||
             __builtin_mul_overflow(column, cells_bytes(want[i].cells), &column) ||
-            __builtin_add_overflow(total, column, &total))
+            __builtin_add_overflow(total, column, &total) ||
+            __builtin_add_overflow(total, (uint64_t)want[i].text_bytes, &total))
             return false;
     *out = total;
     return total <= SIZE_MAX / 2;
@@ -48,7 +49,9 @@ int table_create(struct table **out, const struct table_want *want, size_t n, in
         c->cells = want[t->n_columns].cells;
         c->width = want[t->n_columns].width;
         c->data = mem_try_alloc((size_t)rows * (size_t)c->width, cells_bytes(c->cells));
-        ok = c->data != NULL;
+        c->text_cap = (size_t)want[t->n_columns].text_bytes;
+        if (c->cells == CELLS_TEXT) c->text = mem_try_alloc(c->text_cap + 1, 1);
+        ok = c->data && (c->text || c->cells != CELLS_TEXT);
     }
     if (!ok) {
         table_free(t);
@@ -62,9 +65,20 @@ int table_create(struct table **out, const struct table_want *want, size_t n, in
 void table_free(struct table *t)
 {
     if (!t) return;
-    for (size_t i = 0; t->columns && i < t->n_columns; i++) mem_free(t->columns[i].data);
+    for (size_t i = 0; t->columns && i < t->n_columns; i++) {
+        mem_free(t->columns[i].data);
+        mem_free(t->columns[i].text);
+    }
     mem_free(t->columns);
     mem_free(t);
+}
+
+const char *table_text(const struct table_column *c, int64_t row, size_t *len)
+{
+    const uint64_t *end = c->data;
+    uint64_t begin = row ? end[row - 1] : 0;
+    *len = (size_t)(end[row] - begin);
+    return c->text + begin;
 }
 
 /* ---- one source ---- */
@@ -108,6 +122,15 @@ static int put_code(struct fill *f, const struct cell *c, int to, struct err *e)
                    (long long)c->line, f->table->want[to].name, c->text);
 }
 
+static int put_text(struct fill *f, const struct cell *c, struct table_column *to, struct err *e)
+{
+    uint64_t *end = to->data, begin = f->row ? end[f->row - 1] : 0;
+    if (to->text_cap - begin < c->len) return differs(e, "its texts are longer");
+    memcpy(to->text + begin, c->text, c->len);
+    end[f->row] = begin + c->len;
+    return 0;
+}
+
 static int on_cell(void *ctx, const struct cell *c, struct err *e)
 {
     struct fill *f = ctx;
@@ -116,6 +139,7 @@ static int on_cell(void *ctx, const struct cell *c, struct err *e)
     if (to < 0) return 0;
     if (f->row == f->table->rows) return differs(e, "it has more rows");
     if (f->table->columns[to].cells == CELLS_CODE) return put_code(f, c, to, e);
+    if (f->table->columns[to].cells == CELLS_TEXT) return put_text(f, c, &f->table->columns[to], e);
     if (!cell_number(c, &v) && !cell_missing(c)) return differs(e, "a column of numbers holds a text");
     if (f->table->columns[to].cells == CELLS_F64)
         ((double *)f->table->columns[to].data)[f->row] = v;

@@ -15,6 +15,7 @@ enum cells {
     CELLS_F64,  /* double, NaN where missing: targets, whose integers must stay exact */
     CELLS_U8,   /* bytes as the file has them: images take a quarter of the room */
     CELLS_CODE, /* int32_t: index in categories, -1 where missing */
+    CELLS_TEXT, /* the cells' bytes as the file has them, a missing one empty or "NA": table_text */
 };
 
 struct table_want {
@@ -23,12 +24,15 @@ struct table_want {
     int64_t width; /* numbers a row; 1 for scalars */
     size_t n_categories;
     char *const *categories; /* CELLS_CODE: what the codes mean. Borrowed for the table's life */
+    int64_t text_bytes;      /* CELLS_TEXT: of the whole column */
 };
 
 struct table_column {
     enum cells cells;
     int64_t width;
-    void *data; /* [rows, width], owned */
+    void *data;      /* [rows, width], owned; CELLS_TEXT: uint64_t, where each row's text ends in `text` */
+    char *text;      /* CELLS_TEXT: the rows' texts one behind the other, owned */
+    size_t text_cap; /* its bytes */
 };
 
 struct table {
@@ -38,11 +42,14 @@ struct table {
     const struct table_want *want; /* borrowed */
 };
 
+/* The text of a row of a CELLS_TEXT column: valid UTF-8 without NULs, not NUL-terminated, borrowed. */
+const char *table_text(const struct table_column *c, int64_t row, size_t *len);
+
 /* Bytes that such a table takes; false on overflow. */
 bool table_bytes(const struct table_want *want, size_t n, int64_t rows, uint64_t *out);
 
-/* Room for the columns. want is borrowed for the table's life. ERR_TOO_LARGE above limit_bytes (0: none),
- * ERR_NOMEM. */
+/* Room for the columns. want is borrowed for the table's life; a CELLS_TEXT column has a width of 1.
+ * ERR_TOO_LARGE above limit_bytes (0: none), ERR_NOMEM. */
 int table_create(struct table **out, const struct table_want *want, size_t n, int64_t rows,
                  uint64_t limit_bytes, struct err *e);
 void table_free(struct table *t);

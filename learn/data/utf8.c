@@ -1,9 +1,9 @@
 /* Checks UTF-8 sequence by sequence. */
 #include "learn/data/utf8.h"
 
-/* Bytes of the sequence at p, or 0 when it is malformed. */
-static size_t sequence(const unsigned char *p, size_t len)
+size_t utf8_sequence(const char *s, size_t len)
 {
+    const unsigned char *p = (const unsigned char *)s;
     unsigned char b = p[0];
     size_t n = b >= 0xF0 ? 4 : b >= 0xE0 ? 3 : 2;
     if (b < 0xC2 || b > 0xF4 || len < n) return 0;
@@ -25,7 +25,7 @@ bool utf8_valid(const char *s, size_t len)
             i++;
             continue;
         }
-        size_t n = sequence(p + i, len - i);
+        size_t n = utf8_sequence(s + i, len - i);
         if (n == 0) return false;
         i += n;
     }

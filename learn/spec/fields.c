@@ -111,11 +111,6 @@ static int read_init(struct layer_spec *l, struct json_obj *o, const struct laye
         snprintf(name, sizeof name, "%s", node->valuestring);
     else if ((rc = init_object(l, node, path, name, sizeof name, e)))
         return rc;
-    /* Keras's default for recurrent kernels, which it draws as orthogonal matrices; here it is drawn, and
-     * written back, as glorot_uniform. */
-    bool recurrent = f->at == offsetof(struct layer_spec, recurrent_init);
-    if (recurrent && strncmp(name, "orthogonal", sizeof "orthogonal") == 0)
-        snprintf(name, sizeof name, "glorot_uniform");
     int i = words_find(&words_init, name);
     if (i < 0)
         return err_set(e, ERR_UNSUPPORTED, path, "the initializer \"%s\" is not offered; expected %s", name,

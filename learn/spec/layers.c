@@ -50,7 +50,14 @@
         .name = (name_), .type = FIELD_SIZES, AT(member), .min = 1, .max = (hi), .required = (required_)     \
     }
 
-enum { MAX_STEP = 4096, MAX_UNITS = SPEC_MAX_UNITS, MAX_RECURRENT = 65536, MAX_IDS = 1 << 24 };
+enum {
+    MAX_STEP = 4096,
+    MAX_UNITS = SPEC_MAX_UNITS,
+    MAX_RECURRENT = 65536,
+    MAX_IDS = 1 << 24,
+    MAX_STEPS = 1 << 16,
+    MAX_HEADS = 1024
+};
 
 static const struct layer_field dense_fields[] = {NEED("units", units, 1, MAX_UNITS),
                                                   ACTIVATION,
@@ -131,7 +138,7 @@ static const struct layer_field layer_norm_fields[] = {{.name = "axis", .type = 
                                                        ONLY("beta_constraint", NULL),
                                                        ONLY("gamma_constraint", NULL),
                                                        {0}};
-static const struct layer_field embedding_fields[] = {NEED("input_dim", input_dim, 1, MAX_IDS),
+static const struct layer_field embedding_fields[] = {INT("input_dim", input_dim, 1, MAX_IDS),
                                                       NEED("output_dim", units, 1, MAX_RECURRENT),
                                                       BOOL("mask_zero", mask_zero),
                                                       ONLY("embeddings_initializer", "random_uniform"),
@@ -159,10 +166,46 @@ static const struct layer_field gru_fields[] = {
 static const struct layer_field lstm_fields[] = {
     RECURRENT_FIELDS, ONLY("recurrent_activation", "sigmoid"), ONLY("unit_forget_bias", "true"), {0}};
 
+static const struct layer_field position_fields[] = {
+    INT("sequence_length", steps, 1, MAX_STEPS), INIT("initializer", kernel_init), {0}};
+static const struct layer_field sine_position_fields[] = {ONLY("max_wavelength", "10000"), {0}};
+static const struct layer_field token_position_fields[] = {INT("vocabulary_size", input_dim, 1, MAX_IDS),
+                                                           INT("sequence_length", steps, 1, MAX_STEPS),
+                                                           NEED("embedding_dim", units, 1, MAX_RECURRENT),
+                                                           BOOL("mask_zero", mask_zero),
+                                                           ONLY("embeddings_initializer", "random_uniform"),
+                                                           ONLY("tie_weights", "true"),
+                                                           {0}};
+static const struct layer_field attention_fields[] = {NEED("num_heads", heads, 1, MAX_HEADS),
+                                                      NEED("key_dim", key_dim, 1, MAX_RECURRENT),
+                                                      ONLY("value_dim", NULL),
+                                                      BOOL("use_bias", bias),
+                                                      BOOL("use_causal_mask", causal),
+                                                      INIT("kernel_initializer", kernel_init),
+                                                      ONLY("bias_initializer", "zeros"),
+                                                      ONLY("dropout", "0"),
+                                                      ONLY("output_shape", NULL),
+                                                      ONLY("attention_axes", NULL),
+                                                      ONLY("kernel_regularizer", NULL),
+                                                      UNREGULARISED,
+                                                      IGNORED("flash_attention"),
+                                                      IGNORED("seed"),
+                                                      {0}};
+
+#define TRANSFORMER_FIELDS                                                                                   \
+    NEED("intermediate_dim", intermediate_dim, 1, MAX_UNITS), NEED("num_heads", heads, 1, MAX_HEADS),        \
+        NUM("dropout", rate, 0, 0.99), ACTIVATION, NUM("layer_norm_epsilon", epsilon, 1e-12, 1),             \
+        INIT("kernel_initializer", kernel_init), ONLY("bias_initializer", "zeros"),                          \
+        BOOL("normalize_first", normalize_first)
+
+static const struct layer_field transformer_fields[] = {TRANSFORMER_FIELDS, {0}};
+static const struct layer_field no_fields[] = {{0}};
+
 /* Keras's activation "leaky_relu" has another slope than its layer LeakyReLU. */
 #define KERNEL .bias = true, .slope = 0.2, .kernel_init = "glorot_uniform", .bias_init = "zeros", .l2 = -1
 #define CONV   KERNEL, .strides = {1, 1}, .dilation = {1, 1}, .groups = 1
-#define CELL   KERNEL, .recurrent_init = "glorot_uniform"
+#define CELL   KERNEL, .recurrent_init = "orthogonal"
+#define BLOCK  .activation = ACTIVATION_RELU, .epsilon = 1e-5, .kernel_init = "glorot_uniform"
 
 static const struct layer_class classes[] = {
     [KIND_DENSE] = {"Dense", 0, dense_fields, {KERNEL}, settle_dense},
@@ -174,7 +217,7 @@ static const struct layer_class classes[] = {
     [KIND_LEAKY_RELU] =
         {"LeakyReLU", 0, leaky_relu_fields, {.activation = ACTIVATION_LEAKY_RELU, .slope = 0.3}, NULL},
     [KIND_SOFTMAX] = {"Softmax", 0, softmax_fields, {.activation = ACTIVATION_SOFTMAX}, NULL},
-    [KIND_INPUT] = {"InputLayer", 0, input_fields, {0}, NULL},
+    [KIND_INPUT] = {"InputLayer", 0, input_fields, {0}, settle_input_layer},
     [KIND_CONV1D] = {"Conv1D", 1, conv1d_fields, {CONV}, settle_conv},
     [KIND_CONV2D] = {"Conv2D", 2, conv2d_fields, {CONV}, settle_conv},
     [KIND_MAX_POOLING1D] = {"MaxPooling1D", 1, pool_fields, {.size = {2, 2}}, settle_pool},
@@ -198,6 +241,16 @@ static const struct layer_class classes[] = {
     [KIND_SIMPLE_RNN] = {"SimpleRNN", 0, rnn_fields, {CELL}, settle_recurrent},
     [KIND_GRU] = {"GRU", 0, gru_fields, {CELL}, settle_recurrent},
     [KIND_LSTM] = {"LSTM", 0, lstm_fields, {CELL}, settle_recurrent},
+    [KIND_POSITION_EMBEDDING] =
+        {"PositionEmbedding", 0, position_fields, {.kernel_init = "glorot_uniform"}, settle_positions},
+    [KIND_SINE_POSITION_ENCODING] = {"SinePositionEncoding", 0, sine_position_fields, {0}, settle_positions},
+    [KIND_MULTI_HEAD_ATTENTION] = {"MultiHeadAttention", 0, attention_fields, {KERNEL}, settle_attention},
+    [KIND_TRANSFORMER_ENCODER] = {"TransformerEncoder", 0, transformer_fields, {BLOCK}, settle_transformer},
+    [KIND_TRANSFORMER_DECODER] =
+        {"TransformerDecoder", 0, transformer_fields, {BLOCK, .causal = true}, settle_transformer},
+    [KIND_TOKEN_AND_POSITION_EMBEDDING] =
+        {"TokenAndPositionEmbedding", 0, token_position_fields, {.kernel_init = "glorot_uniform"}, NULL},
+    [KIND_RESIDUAL] = {"Residual", 0, no_fields, {0}, settle_residual},
 };
 
 _Static_assert(sizeof classes / sizeof classes[0] == KIND_COUNT, "every kind of layer has an entry");

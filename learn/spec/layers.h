@@ -65,11 +65,21 @@ int settle_dense(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_flatten(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_reshape(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_relu(struct resolving *v, struct layer_spec *l, struct err *e);
+int settle_input_layer(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_conv(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_pool(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_global_pool(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_norm(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_embedding(struct resolving *v, struct layer_spec *l, struct err *e);
 int settle_recurrent(struct resolving *v, struct layer_spec *l, struct err *e);
+int settle_positions(struct resolving *v, struct layer_spec *l, struct err *e);
+int settle_attention(struct resolving *v, struct layer_spec *l, struct err *e);
+int settle_transformer(struct resolving *v, struct layer_spec *l, struct err *e);
+int settle_residual(struct resolving *v, struct layer_spec *l, struct err *e);
+
+/* Settles a list of layers one behind the other: *at is the shape of a row before them, then behind. */
+int layer__settle_chain(struct resolving *v, struct layer_spec *layers, size_t n, struct layer_shape *at,
+                        struct err *e);
+bool layer__same_shape(const struct layer_shape *a, const struct layer_shape *b);
 
 #endif

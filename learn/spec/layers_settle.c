@@ -95,6 +95,13 @@ int settle_relu(struct resolving *v, struct layer_spec *l, struct err *e)
     return 0;
 }
 
+/* One at the start is checked and taken out before layers are settled. */
+int settle_input_layer(struct resolving *v, struct layer_spec *l, struct err *e)
+{
+    (void)v;
+    return err_set(e, ERR_INVALID, l->path, "layer \"%s\": an InputLayer can only come first", l->name);
+}
+
 int settle_norm(struct resolving *v, struct layer_spec *l, struct err *e)
 {
     int64_t features = l->in.dim[l->in.rank - 1];

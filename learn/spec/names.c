@@ -10,16 +10,20 @@
     static const char *const name##_list[] = {__VA_ARGS__};                                                  \
     const struct words name = {what, (int)(sizeof name##_list / sizeof name##_list[0]), name##_list}
 
-WORDS(words_task, "task", "auto", "regression", "classification");
-WORDS(words_family, "family", "linear_regression", "logistic_regression", "mlp");
+WORDS(words_task, "task", "auto", "regression", "classification", "sequence");
+WORDS(words_family, "family", "linear_regression", "logistic_regression", "mlp", "seq2seq");
 WORDS(words_loss, "loss", "auto", "mse", "sparse_categorical_crossentropy", "binary_crossentropy");
+WORDS(words_precision, "precision", "auto", "f32", "bf16");
 WORDS(words_activation, "activation", "linear", "relu", "leaky_relu", "tanh", "sigmoid", "softmax", "gelu",
       "silu");
-WORDS(words_step, "op", "standardise", "scale", "one_hot", "rescale", "impute");
+WORDS(words_step, "op", "standardise", "scale", "one_hot", "rescale", "impute", "tokenise");
 WORDS(words_impute, "strategy", "mean", "most_frequent", "constant");
 WORDS(words_init, "initializer", "zeros", "ones", "constant", "random_uniform", "random_normal",
-      "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal");
+      "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform", "lecun_normal",
+      "orthogonal");
 
+WORDS(words_text_mode, "mode", "word", "character");
+WORDS(words_text_truncate, "truncate", "end", "start");
 WORDS(words_padding, "padding", "valid", "same", "causal");
 
 int words_find(const struct words *w, const char *text)
@@ -92,6 +96,11 @@ const char *task_name(enum task t)
 const char *family_name(enum family f)
 {
     return words_family.word[f];
+}
+
+const char *precision_name(enum precision p)
+{
+    return words_precision.word[p];
 }
 
 const char *loss_name(enum loss l)

@@ -14,8 +14,8 @@ struct words {
     const char *const *word;
 };
 
-extern const struct words words_task, words_family, words_loss, words_activation, words_step, words_impute,
-    words_init, words_padding;
+extern const struct words words_task, words_family, words_loss, words_precision, words_activation, words_step,
+    words_impute, words_init, words_padding, words_text_mode, words_text_truncate;
 
 int words_find(const struct words *w, const char *text); /* or -1 */
 

@@ -81,6 +81,23 @@ static int parse_impute(struct step_spec *t, struct json_obj *o, struct err *e)
     return t->impute == IMPUTE_CONSTANT ? json_take_num(o, "value", -1e30, 1e30, &t->value, e) : 0;
 }
 
+static int parse_tokenise(struct step_spec *t, struct json_obj *o, struct err *e)
+{
+    struct text_options *x = &t->text;
+    int mode = TEXT_WORD, truncate = TEXT_TRUNCATE_END, rc = words_opt(&words_text_mode, o, "mode", &mode, e);
+    if (rc) return rc;
+    *x = text_options_usual((enum text_mode)mode);
+    if ((rc = json_opt_bool(o, "lower", &x->tokenise.lower, e)) ||
+        (rc = json_opt_bool(o, "punctuation", &x->tokenise.punctuation, e)) ||
+        (rc = json_opt_int(o, "vocabulary", TEXT_ID_FIRST + 1, TEXT_MAX_IDS, &x->max_ids, e)) ||
+        (rc = json_opt_int(o, "min_count", 1, INT32_MAX, &x->min_count, e)) ||
+        (rc = json_opt_int(o, "length", TEXT_MIN_LENGTH, TEXT_MAX_LENGTH, &x->length, e)) ||
+        (rc = words_opt(&words_text_truncate, o, "truncate", &truncate, e)))
+        return rc;
+    x->truncate = (enum text_truncate)truncate;
+    return json_opt_bool(o, "marks", &x->marks, e);
+}
+
 static int parse_step(struct spec *s, struct step_spec *t, const cJSON *node, const char *path, struct err *e)
 {
     struct json_obj o;
@@ -99,6 +116,9 @@ static int parse_step(struct spec *s, struct step_spec *t, const cJSON *node, co
         break;
     case STEP_IMPUTE:
         rc = parse_impute(t, &o, e);
+        break;
+    case STEP_TOKENISE:
+        rc = parse_tokenise(t, &o, e);
         break;
     case STEP_STANDARDISE:
     case STEP_ONE_HOT:
@@ -148,7 +168,7 @@ static int parse_top(struct spec *s, struct json_obj *o, struct err *e)
     if (training && !cJSON_IsNull(training) && (rc = spec__parse_training(s, training, path, e))) return rc;
     json_path_name(path, o->path, "architecture");
     if (!architecture || cJSON_IsNull(architecture)) return 0;
-    if (s->family != FAMILY_MLP)
+    if (s->family != FAMILY_MLP && s->family != FAMILY_SEQ2SEQ)
         return err_set(e, ERR_INVALID, path, "the family %s takes no architecture; use the family mlp",
                        family_name(s->family));
     return spec__parse_layers(s, architecture, path, e);

@@ -15,4 +15,7 @@ struct training_spec spec__training_defaults(void);
 void spec__optimizer_defaults(struct optimizer_spec *o, const char *name);
 int spec__parse_optimizer(struct spec *s, struct json_obj *up, struct err *e);
 
+/* What may happen to images; member "augmentation" of the training part. */
+int spec__parse_augmentation(struct spec *s, struct json_obj *up, struct err *e);
+
 #endif

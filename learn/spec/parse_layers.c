@@ -1,4 +1,4 @@
-/* Reads an architecture, layer by layer: our flat list, or what Keras's Sequential.to_json() gives. */
+/* Reads an architecture, layer by layer: our list, or what Keras's Sequential.to_json() gives. */
 #include "learn/spec/parse.h"
 
 #include <stdio.h>
@@ -7,23 +7,42 @@
 #include "learn/spec/fields.h"
 #include "learn/spec/names.h"
 
+/* A list of layers that is being read. */
+struct chain {
+    struct layer_spec *layers; /* in the spec's arena */
+    size_t n;
+    int depth; /* how many composites are around it */
+};
+
 /* One layer as it is read: in our list the fields stand beside "layer", in Keras's JSON inside "config". */
 struct reader {
     struct spec *spec;
+    struct chain *chain;
     struct layer_spec *layer;
     struct json_obj o; /* where the fields are */
     bool keras;
 };
 
+static int parse_list(struct spec *s, struct chain *c, const cJSON *list, const char *path, bool keras,
+                      struct err *e);
+
+/* The kinds, in as few letters as a message has room for: what there is of 1D and of 2D is one word, and what
+ * Activation can say too is left out. */
 static int unknown_kind(const char *kind, const char *path, struct err *e)
 {
-    char list[384];
+    char list[512];
     size_t at = 0;
-    for (int k = 0; k < KIND_COUNT && at < sizeof list; k++)
-        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s", k ? ", " : "",
-                               layer_kind_name((enum layer_kind)k));
-    return err_set(e, ERR_UNSUPPORTED, path, "the layer \"%.40s\" is not offered; expected one of %s", kind,
-                   list);
+    for (int k = 0; k < KIND_COUNT && at < sizeof list; k++) {
+        bool covered = layer_is_activation((enum layer_kind)k) && k != KIND_ACTIVATION;
+        if (covered || k == KIND_INPUT) continue;
+        const char *name = layer_kind_name((enum layer_kind)k);
+        size_t stem = strlen(name) - 2;
+        const char *next = k + 1 < KIND_COUNT ? layer_kind_name((enum layer_kind)(k + 1)) : "";
+        bool both = strcmp(name + stem, "1D") == 0 && strncmp(name, next, stem) == 0;
+        at += (size_t)snprintf(list + at, sizeof list - at, "%s%s%s", k ? ", " : "", name, both ? "/2D" : "");
+        k += both;
+    }
+    return err_set(e, ERR_UNSUPPORTED, path, "no layer \"%.24s\" is offered; there are %s", kind, list);
 }
 
 /* A first layer's shape may begin with the batch, as Keras writes it. */
@@ -42,6 +61,24 @@ static int parse_input(struct reader *r, struct err *e)
     return fields_read(r->layer, &r->o, r->keras, e);
 }
 
+/* The list inside a composite. */
+static int parse_inner(struct reader *r, struct err *e)
+{
+    struct chain inner = {.depth = r->chain->depth + 1};
+    const cJSON *list = NULL;
+    char path[JSON_PATH_MAX];
+    int rc;
+    json_path_name(path, r->o.path, "layers");
+    if (r->keras) return err_set(e, ERR_UNSUPPORTED, r->o.path, "Keras has no such layer; use our own list");
+    if (inner.depth > SPEC_MAX_NESTING)
+        return err_set(e, ERR_INVALID, path, "layers are nested at most %d deep", SPEC_MAX_NESTING);
+    if ((rc = json_take_array(&r->o, "layers", 1, SPEC_MAX_LAYERS, &list, e))) return rc;
+    rc = parse_list(r->spec, &inner, list, path, false, e);
+    r->layer->layers = inner.layers;
+    r->layer->n_layers = inner.n;
+    return rc;
+}
+
 static int parse_kind(struct reader *r, const char *kind, const char *path, struct err *e)
 {
     const struct layer_class *c = layer_class_find(kind);
@@ -53,14 +90,28 @@ static int parse_kind(struct reader *r, const char *kind, const char *path, stru
     snprintf(at, sizeof at, "%s", r->layer->path);
     *r->layer = layer_usual((enum layer_kind)(c - layer_class_of((enum layer_kind)0)));
     snprintf(r->layer->path, sizeof r->layer->path, "%s", at);
+    if (r->layer->kind == KIND_RESIDUAL) return parse_inner(r, e);
     return r->layer->kind == KIND_INPUT ? parse_input(r, e) : fields_read(r->layer, &r->o, r->keras, e);
 }
 
-static bool name_taken(const struct spec *s, const struct layer_spec *l)
+/* Names are kept in one list for the whole spec, since a graph has one name space. */
+static bool name_taken(const struct spec *s, const char *name)
 {
-    for (size_t i = 0; i < s->n_layers; i++)
-        if (&s->layers[i] != l && strcmp(s->layers[i].name, l->name) == 0) return true;
+    for (size_t i = 0; i < s->n_names; i++)
+        if (strcmp(s->names[i], name) == 0) return true;
     return false;
+}
+
+static int take_name(struct reader *r, struct err *e)
+{
+    struct spec *s = r->spec;
+    if (!s->names && !(s->names = spec__alloc(&s->arena, SPEC_MAX_LAYERS, sizeof *s->names, e)))
+        return ERR_NOMEM;
+    if (s->n_names == SPEC_MAX_LAYERS)
+        return err_set(e, ERR_INVALID, r->layer->path, "an architecture holds at most %d layers",
+                       SPEC_MAX_LAYERS);
+    snprintf(s->names[s->n_names++], SPEC_NAME_MAX, "%s", r->layer->name);
+    return 0;
 }
 
 /* The given name, or "dense_1", which later layers may not take. */
@@ -75,16 +126,16 @@ static int name_layer(struct reader *r, const char *given, struct err *e)
             return err_set(e, ERR_INVALID, path,
                            "a layer's name holds letters, digits, '_', '.' and '-' only");
         snprintf(l->name, sizeof l->name, "%s", given);
-        if (name_taken(r->spec, l))
+        if (name_taken(r->spec, l->name))
             return err_set(e, ERR_INVALID, path, "two layers are named \"%s\"", given);
-        return 0;
+        return take_name(r, e);
     }
     fields_snake_case(kind, sizeof kind, layer_kind_name(l->kind));
     for (size_t n = 1; n <= SPEC_MAX_LAYERS + 1; n++) {
         snprintf(l->name, sizeof l->name, "%s_%zu", kind, n);
-        if (!name_taken(r->spec, l)) return 0;
+        if (!name_taken(r->spec, l->name)) break;
     }
-    return 0;
+    return take_name(r, e);
 }
 
 /* What Keras writes into every config and what does not matter here, besides what must have its usual value.
@@ -126,7 +177,7 @@ static int open_keras(struct reader *r, const cJSON *node, const char *path, con
 /* Keras's Bidirectional: its name, and the recurrent layer that it wraps. */
 static int parse_wrapper(struct reader *r, struct err *e)
 {
-    struct reader inner = {.spec = r->spec, .layer = r->layer, .keras = true};
+    struct reader inner = {.spec = r->spec, .chain = r->chain, .layer = r->layer, .keras = true};
     const cJSON *node = NULL, *backward = json_obj_find(&r->o, "backward_layer");
     const char *kind = NULL, *merge = "concat", *name = NULL;
     char at[JSON_PATH_MAX];
@@ -149,9 +200,31 @@ static int parse_wrapper(struct reader *r, struct err *e)
     return json_obj_close(&inner.o, e);
 }
 
-static int parse_layer(struct spec *s, const cJSON *node, const char *path, bool keras, struct err *e)
+/* TokenAndPositionEmbedding is an Embedding and, behind it, its positions: "name" and "name.positions". */
+static int split_embedding(struct reader *r, struct err *e)
 {
-    struct reader r = {.spec = s, .keras = keras, .layer = &s->layers[s->n_layers++]};
+    const struct layer_spec both = *r->layer;
+    struct layer_spec *tokens = r->layer, *places = &r->chain->layers[r->chain->n++];
+    *tokens = layer_usual(KIND_EMBEDDING);
+    tokens->input_dim = both.input_dim;
+    tokens->units = both.units;
+    tokens->mask_zero = both.mask_zero;
+    *places = layer_usual(KIND_POSITION_EMBEDDING);
+    places->steps = both.steps;
+    memcpy(tokens->name, both.name, sizeof both.name);
+    memcpy(tokens->path, both.path, sizeof both.path);
+    memcpy(places->path, both.path, sizeof both.path);
+    snprintf(places->name, sizeof places->name, "%.*s.positions", SPEC_NAME_MAX - 11, both.name);
+    if (name_taken(r->spec, places->name))
+        return err_set(e, ERR_INVALID, both.path, "two layers are named \"%s\"", places->name);
+    struct reader second = {.spec = r->spec, .layer = places};
+    return take_name(&second, e);
+}
+
+static int parse_layer(struct spec *s, struct chain *c, const cJSON *node, const char *path, bool keras,
+                       struct err *e)
+{
+    struct reader r = {.spec = s, .chain = c, .keras = keras, .layer = &c->layers[c->n++]};
     const char *kind = NULL, *name = NULL, *kind_field = keras ? "class_name" : "layer";
     char at[JSON_PATH_MAX];
     int rc;
@@ -165,26 +238,27 @@ static int parse_layer(struct spec *s, const cJSON *node, const char *path, bool
     json_path_name(at, path, kind_field);
     if ((rc = json_opt_str(&r.o, "name", 1, SPEC_NAME_MAX - 1, &name, e))) return rc;
     rc = keras && strcmp(kind, "Bidirectional") == 0 ? parse_wrapper(&r, e) : parse_kind(&r, kind, at, e);
-    if (rc || (rc = name_layer(&r, name, e))) return rc;
-    return json_obj_close(&r.o, e);
+    if (rc || (rc = name_layer(&r, name, e)) || (rc = json_obj_close(&r.o, e))) return rc;
+    return r.layer->kind == KIND_TOKEN_AND_POSITION_EMBEDDING ? split_embedding(&r, e) : 0;
 }
 
-static int parse_list(struct spec *s, const cJSON *list, const char *path, bool keras, struct err *e)
+static int parse_list(struct spec *s, struct chain *c, const cJSON *list, const char *path, bool keras,
+                      struct err *e)
 {
     char at[JSON_PATH_MAX];
-    int rc = 0, n = cJSON_GetArraySize(list);
+    int rc = 0, n = cJSON_GetArraySize(list), index = 0;
     if (n < 1 || n > SPEC_MAX_LAYERS)
         return err_set(e, ERR_INVALID, path, "expected 1 to %d layers, got %d", SPEC_MAX_LAYERS, n);
-    s->layers = spec__alloc(&s->arena, (size_t)n, sizeof *s->layers, e);
-    if (!s->layers) return ERR_NOMEM;
+    c->layers = spec__alloc(&s->arena, 2 * (size_t)n, sizeof *c->layers, e); /* one may become two */
+    if (!c->layers) return ERR_NOMEM;
     for (const cJSON *item = list->child; item && !rc; item = item->next) {
-        json_path_index(at, path, s->n_layers);
-        rc = parse_layer(s, item, at, keras, e);
+        json_path_index(at, path, (size_t)index++);
+        rc = parse_layer(s, c, item, at, keras, e);
     }
     return rc;
 }
 
-static int parse_keras(struct spec *s, const cJSON *node, const char *path, struct err *e)
+static int parse_keras(struct spec *s, struct chain *out, const cJSON *node, const char *path, struct err *e)
 {
     static const char *const ignored[] = {"keras_version",   "backend",      "module",
                                           "registered_name", "build_config", "compile_config"};
@@ -210,13 +284,13 @@ static int parse_keras(struct spec *s, const cJSON *node, const char *path, stru
         json_obj_find(&c, ignored_config[i]);
     if ((rc = json_obj_close(&c, e))) return rc;
     json_path_name(list_path, at, "layers");
-    return parse_list(s, layers, list_path, true, e);
+    return parse_list(s, out, layers, list_path, true, e);
 }
 
-int spec__parse_layers(struct spec *s, const cJSON *node, const char *path, struct err *e)
+static int parse_chain(struct spec *s, struct chain *c, const cJSON *node, const char *path, struct err *e)
 {
-    if (cJSON_IsArray(node)) return parse_list(s, node, path, false, e);
-    if (cJSON_IsObject(node)) return parse_keras(s, node, path, e);
+    if (cJSON_IsArray(node)) return parse_list(s, c, node, path, false, e);
+    if (cJSON_IsObject(node)) return parse_keras(s, c, node, path, e);
     if (!cJSON_IsString(node))
         return err_set(
             e, ERR_INVALID, path,
@@ -227,7 +301,41 @@ int spec__parse_layers(struct spec *s, const cJSON *node, const char *path, stru
         err_under(e, path);
         return rc;
     }
-    rc = parse_keras(s, inner, path, e);
+    rc = parse_keras(s, c, inner, path, e);
     cJSON_Delete(inner);
+    return rc;
+}
+
+/* {"encoder":[…],"decoder":[…]} */
+static int parse_pair(struct spec *s, const cJSON *node, const char *path, struct err *e)
+{
+    struct chain encoder = {0}, decoder = {0};
+    const cJSON *list = NULL;
+    char at[JSON_PATH_MAX];
+    struct json_obj o;
+    int rc;
+    json_path_name(at, path, "encoder");
+    if ((rc = json_obj_open(&o, node, path, e)) ||
+        (rc = json_take_array(&o, "encoder", 1, SPEC_MAX_LAYERS, &list, e)) ||
+        (rc = parse_list(s, &encoder, list, at, false, e)))
+        return rc;
+    json_path_name(at, path, "decoder");
+    if ((rc = json_take_array(&o, "decoder", 1, SPEC_MAX_LAYERS, &list, e)) ||
+        (rc = parse_list(s, &decoder, list, at, false, e)) || (rc = json_obj_close(&o, e)))
+        return rc;
+    s->layers = encoder.layers;
+    s->n_layers = encoder.n;
+    s->decoder = decoder.layers;
+    s->n_decoder = decoder.n;
+    return 0;
+}
+
+int spec__parse_layers(struct spec *s, const cJSON *node, const char *path, struct err *e)
+{
+    struct chain c = {0};
+    if (s->family == FAMILY_SEQ2SEQ) return parse_pair(s, node, path, e);
+    int rc = parse_chain(s, &c, node, path, e);
+    s->layers = c.layers;
+    s->n_layers = c.n;
     return rc;
 }

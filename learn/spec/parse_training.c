@@ -16,7 +16,8 @@ struct training_spec spec__training_defaults(void)
                               .stratify = true,
                               .seed = 1,
                               .validation_split = -1,
-                              .huber_delta = 1};
+                              .huber_delta = 1,
+                              .augmentation = {.crop = 1}};
     spec__optimizer_defaults(&t.optimizer, "adam");
     t.early_stopping =
         (struct early_stopping_spec){.patience = 3, .restore_best_weights = true, .monitor = "val_loss"};
@@ -124,6 +125,13 @@ static int parse_class_weight(struct spec *s, struct json_obj *o, struct err *e)
     return 0;
 }
 
+static int parse_precision(struct training_spec *t, struct json_obj *o, struct err *e)
+{
+    int precision = PRECISION_AUTO, rc = words_opt(&words_precision, o, "precision", &precision, e);
+    t->precision = (enum precision)precision;
+    return rc;
+}
+
 int spec__parse_training(struct spec *s, const cJSON *node, const char *path, struct err *e)
 {
     struct training_spec *t = &s->training;
@@ -137,7 +145,8 @@ int spec__parse_training(struct spec *s, const cJSON *node, const char *path, st
         (rc = parse_class_weight(s, &o, e)) ||
         (rc = json_opt_num(&o, "validation_split", 0, 0.9, &t->validation_split, e)) ||
         (rc = json_opt_num(&o, "l1", 0, 1000, &t->l1, e)) ||
-        (rc = json_opt_num(&o, "l2", 0, 1000, &t->l2, e)) || (rc = spec__parse_optimizer(s, &o, e)) ||
+        (rc = json_opt_num(&o, "l2", 0, 1000, &t->l2, e)) || (rc = parse_precision(t, &o, e)) ||
+        (rc = spec__parse_augmentation(s, &o, e)) || (rc = spec__parse_optimizer(s, &o, e)) ||
         (rc = parse_early_stopping(s, &o, e)))
         return rc;
     t->seed = (uint64_t)seed;

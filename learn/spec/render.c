@@ -7,6 +7,18 @@
 #include "learn/spec/names.h"
 #include "learn/spec/spec.h"
 
+static void tokenise_to_json(const struct text_options *o, struct json_writer *w)
+{
+    jw_kstr(w, "mode", words_text_mode.word[o->tokenise.mode]);
+    jw_kbool(w, "lower", o->tokenise.lower);
+    jw_kbool(w, "punctuation", o->tokenise.punctuation);
+    jw_kint(w, "vocabulary", o->max_ids);
+    jw_kint(w, "min_count", o->min_count);
+    jw_kint(w, "length", o->length);
+    jw_kstr(w, "truncate", words_text_truncate.word[o->truncate]);
+    jw_kbool(w, "marks", o->marks);
+}
+
 static void step_to_json(const struct step_spec *t, struct json_writer *w)
 {
     jw_obj(w);
@@ -19,6 +31,7 @@ static void step_to_json(const struct step_spec *t, struct json_writer *w)
         jw_knum(w, "factor", t->factor);
         jw_knum(w, "offset", t->offset);
     }
+    if (t->op == STEP_TOKENISE) tokenise_to_json(&t->text, w);
     if (t->op == STEP_IMPUTE) jw_kstr(w, "strategy", words_impute.word[t->impute]);
     if (t->op == STEP_IMPUTE && t->impute == IMPUTE_CONSTANT) jw_knum(w, "value", t->value);
     jw_name(w, "columns");
@@ -28,13 +41,20 @@ static void step_to_json(const struct step_spec *t, struct json_writer *w)
     jw_obj_end(w);
 }
 
-static void layer_to_json(const struct layer_spec *l, struct json_writer *w)
+static void layers_to_json(const char *name, const struct layer_spec *layers, size_t n, struct json_writer *w)
 {
-    jw_obj(w);
-    jw_kstr(w, "layer", layer_kind_name(l->kind));
-    jw_kstr(w, "name", l->name);
-    fields_write(l, w);
-    jw_obj_end(w);
+    jw_name(w, name);
+    jw_arr(w);
+    for (size_t i = 0; i < n; i++) {
+        const struct layer_spec *l = &layers[i];
+        jw_obj(w);
+        jw_kstr(w, "layer", layer_kind_name(l->kind));
+        jw_kstr(w, "name", l->name);
+        fields_write(l, w);
+        if (l->n_layers) layers_to_json("layers", l->layers, l->n_layers, w);
+        jw_obj_end(w);
+    }
+    jw_arr_end(w);
 }
 
 void resolved_to_json(const struct resolved *r, const struct schema *train, struct json_writer *w)
@@ -52,11 +72,13 @@ void resolved_to_json(const struct resolved *r, const struct schema *train, stru
     for (size_t i = 0; i < r->n_steps; i++)
         if (r->steps[i].n_columns) step_to_json(&r->steps[i], w);
     jw_arr_end(w);
-    if (r->family == FAMILY_MLP) {
+    if (r->family == FAMILY_MLP) layers_to_json("architecture", r->layers, r->n_layers, w);
+    if (r->family == FAMILY_SEQ2SEQ) {
         jw_name(w, "architecture");
-        jw_arr(w);
-        for (size_t i = 0; i < r->n_layers; i++) layer_to_json(&r->layers[i], w);
-        jw_arr_end(w);
+        jw_obj(w);
+        layers_to_json("encoder", r->layers, r->n_layers, w);
+        layers_to_json("decoder", r->decoder, r->n_decoder, w);
+        jw_obj_end(w);
     }
     jw_name(w, "training");
     training_to_json(r, w);
@@ -77,15 +99,15 @@ static void tensor(struct signature_tensor *t, const char *name, enum datatype d
 
 static int inputs(struct signature *s, const struct resolved *r, const struct schema *train, struct err *e)
 {
-    size_t n = r->has_categories ? r->n_features : 1;
+    bool columns = r->has_categories || r->has_texts;
+    size_t n = columns ? r->n_features : 1;
     s->inputs = mem_try_alloc(n, sizeof *s->inputs);
     if (!s->inputs) return err_set(e, ERR_NOMEM, NULL, "no memory for the signature");
     s->n_inputs = n;
-    if (r->has_categories) {
+    if (columns) {
         for (size_t i = 0; i < n; i++) {
             const struct column *c = &train->columns[r->features[i].column];
-            tensor(&s->inputs[i], c->name, c->type == COLUMN_CATEGORY ? DATATYPE_BYTES : DATATYPE_FP32, 0,
-                   NULL);
+            tensor(&s->inputs[i], c->name, c->dtype == DATA_TEXT ? DATATYPE_BYTES : DATATYPE_FP32, 0, NULL);
         }
     } else if (r->table) {
         int64_t width = (int64_t)r->n_features;
@@ -112,6 +134,9 @@ int resolved_signature(struct signature **out, const struct resolved *r, const s
         s->n_outputs = 2;
         tensor(&s->outputs[0], "probabilities", DATATYPE_FP32, 1, &classes);
         tensor(&s->outputs[1], "label", r->integer_labels ? DATATYPE_INT64 : DATATYPE_BYTES, 0, NULL);
+    } else if (r->task == TASK_SEQUENCE) {
+        s->n_outputs = 1;
+        tensor(&s->outputs[0], "text", DATATYPE_BYTES, 0, NULL);
     } else {
         s->n_outputs = 1;
         tensor(&s->outputs[0], "prediction", DATATYPE_FP32, r->target_width > 1, &r->target_width);

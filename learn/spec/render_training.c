@@ -120,6 +120,8 @@ void training_to_json(const struct resolved *r, struct json_writer *w)
     jw_knum(w, "validation_split", t->validation_split);
     if (t->l1 > 0) jw_knum(w, "l1", t->l1);
     jw_knum(w, "l2", t->l2);
+    jw_kstr(w, "precision", precision_name(t->precision));
+    augmentation_to_json(&t->augmentation, w);
     jw_name(w, "optimizer");
     optimizer_to_json(&t->optimizer, w);
     stopping_to_json(&t->early_stopping, w);

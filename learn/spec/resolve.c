@@ -49,7 +49,7 @@ static int find_target(struct resolving *v, struct err *e)
                        "the dataset has no labels; upload features and labels together");
     if (v->r->target < 0) return err_set(e, ERR_INVALID, path, "the dataset has no column \"%s\"", name);
     const struct column *c = &v->train->columns[v->r->target];
-    if (c->type == COLUMN_TEXT)
+    if (c->type == COLUMN_TEXT && v->spec->family != FAMILY_SEQ2SEQ)
         return err_set(e, ERR_INVALID, path,
                        "the column \"%s\" holds free text (more than %d different values)", name,
                        SCHEMA_MAX_CATEGORIES);
@@ -65,11 +65,6 @@ static int add_feature(struct resolving *v, int column, const char *path, struct
     const struct column *c = &v->train->columns[column];
     if (column == v->r->target)
         return err_set(e, ERR_INVALID, path, "the target \"%s\" cannot be a feature too", c->name);
-    if (c->type == COLUMN_TEXT)
-        return err_set(
-            e, ERR_INVALID, path,
-            "the column \"%s\" holds free text (more than %d different values); list the features without it",
-            c->name, SCHEMA_MAX_CATEGORIES);
     if (c->missing == v->train->rows * column_width(c))
         return err_set(e, ERR_INVALID, path,
                        "the column \"%s\" has no value at all; list the features without it", c->name);
@@ -166,6 +161,8 @@ static int same_columns(const struct resolving *v, const struct column *c, struc
 {
     const struct column *t = resolve__test_column(v, c);
     if (!t) return err_set(e, ERR_INVALID, "test_dataset", "the test dataset has no column \"%s\"", c->name);
+    bool target = c == &v->train->columns[v->r->target];
+    if (!target && t->dtype == DATA_TEXT && resolve__tokenises(v, c)) return 0;
     if (t->type != c->type && !(t->type == COLUMN_NUMBER && !t->has_stats))
         return err_set(e, ERR_INVALID, "test_dataset",
                        "\"%s\" is a %s column in the test dataset and a %s column in the dataset", c->name,
@@ -239,6 +236,21 @@ static int settle_input(struct resolving *v, struct err *e)
     return 0;
 }
 
+/* From the columns to the layers and the loss. */
+static int settle_network(struct resolving *v, struct err *e)
+{
+    int rc;
+    if (v->spec->family == FAMILY_SEQ2SEQ) return resolve__seq2seq(v, e);
+    if (v->spec->task == TASK_SEQUENCE) {
+        char path[JSON_PATH_MAX];
+        return err_set(e, ERR_INVALID, resolve__path(v, "task", path), "the task sequence is for seq2seq");
+    }
+    if ((rc = settle_task(v, e)) || (rc = check_test(v, e)) || (rc = resolve__steps(v, e)) ||
+        (rc = settle_input(v, e)))
+        return rc;
+    return resolve__layers(v, e);
+}
+
 int spec_resolve(struct resolved **out, const struct spec *s, const struct schema *train,
                  const struct schema *test, struct err *e)
 {
@@ -248,9 +260,8 @@ int spec_resolve(struct resolved **out, const struct spec *s, const struct schem
     arena_init(&v.r->arena, SIZE_MAX);
     v.r->family = s->family;
     v.r->training = s->training;
-    if ((rc = find_target(&v, e)) || (rc = find_features(&v, e)) || (rc = settle_task(&v, e)) ||
-        (rc = check_test(&v, e)) || (rc = resolve__steps(&v, e)) || (rc = settle_input(&v, e)) ||
-        (rc = resolve__layers(&v, e)) || (rc = resolve__training(&v, e)) || (rc = resolve__estimate(&v, e)) ||
+    if ((rc = find_target(&v, e)) || (rc = find_features(&v, e)) || (rc = settle_network(&v, e)) ||
+        (rc = resolve__training(&v, e)) || (rc = resolve__estimate(&v, e)) ||
         (rc = resolve__layer_memory(&v, e))) {
         resolved_free(v.r);
         return rc;

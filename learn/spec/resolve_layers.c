@@ -7,8 +7,10 @@
 #include <string.h>
 
 enum {
-    MAX_ROW = 1 << 28,  /* numbers of one row, between two layers */
+    MAX_ROW = 1 << 28, /* numbers of one row, between two layers */
+    USUAL_WORD_WIDTH = 32,
     SESSION_ROWS = 128, /* most rows that a loaded version computes at once */
+    MEASURED_ROWS = 256 /* and the measuring of a validation part */
 };
 
 /* Sizes are at least 1 each and not yet multiplied: a product could overflow. */
@@ -20,7 +22,7 @@ static bool fits(const struct layer_shape *s)
     return true;
 }
 
-static bool same_shape(const struct layer_shape *a, const struct layer_shape *b)
+bool layer__same_shape(const struct layer_shape *a, const struct layer_shape *b)
 {
     return a->rank == b->rank && memcmp(a->dim, b->dim, sizeof *a->dim * (size_t)a->rank) == 0;
 }
@@ -41,6 +43,20 @@ static int64_t outputs_wanted(const struct resolved *r)
     return r->task == TASK_CLASSIFICATION ? (int64_t)r->n_classes : r->target_width;
 }
 
+/* The mean of a text's words, each of them a learnt vector. */
+static void text_layers(struct resolving *v)
+{
+    struct layer_spec words = layer_usual(KIND_EMBEDDING), mean = layer_usual(KIND_GLOBAL_AVERAGE_POOLING1D);
+    snprintf(words.name, sizeof words.name, "words");
+    snprintf(mean.name, sizeof mean.name, "mean");
+    resolve__path(v, "architecture", words.path);
+    resolve__path(v, "architecture", mean.path);
+    words.units = USUAL_WORD_WIDTH;
+    words.mask_zero = true;
+    v->r->layers[v->r->n_layers++] = words;
+    v->r->layers[v->r->n_layers++] = mean;
+}
+
 /* The layers of the linear families, and those of an mlp without an architecture. */
 static int usual_layers(struct resolving *v, struct err *e)
 {
@@ -52,18 +68,18 @@ static int usual_layers(struct resolving *v, struct err *e)
         resolve__path(v, "architecture", flatten.path);
         r->layers[r->n_layers++] = flatten;
     }
-    if (r->family == FAMILY_MLP) r->layers[r->n_layers++] = dense(v, "hidden", 128, ACTIVATION_RELU);
+    if (r->has_texts)
+        text_layers(v);
+    else if (r->family == FAMILY_MLP)
+        r->layers[r->n_layers++] = dense(v, "hidden", 128, ACTIVATION_RELU);
     r->layers[r->n_layers++] = dense(v, "output", outputs_wanted(r), ACTIVATION_LINEAR);
     return 0;
 }
 
-static int check_input_layer(const struct resolving *v, const struct layer_spec *l, size_t index,
-                             struct err *e)
+static int check_input_layer(const struct resolving *v, const struct layer_spec *l, struct err *e)
 {
     char got[96], want[96];
-    if (index > 0)
-        return err_set(e, ERR_INVALID, l->path, "layer \"%s\": an InputLayer can only come first", l->name);
-    if (same_shape(&l->shape, &v->r->input)) return 0;
+    if (layer__same_shape(&l->shape, &v->r->input)) return 0;
     if (l->shape.rank == v->r->input.rank + 1 && l->shape.dim[v->r->input.rank] == 1 &&
         layer__product(&l->shape) == layer__product(&v->r->input))
         return err_set(e, ERR_INVALID, l->path,
@@ -77,24 +93,43 @@ static int check_input_layer(const struct resolving *v, const struct layer_spec 
                    layer__shape_text(got, &l->shape), layer__shape_text(want, &v->r->input));
 }
 
-static int copy_layers(struct resolving *v, struct err *e)
+/* What a composite holds, into the memory of what is resolved. */
+static int copy_inner(struct arena *a, struct layer_spec *l, struct err *e)
 {
-    struct resolved *r = v->r;
-    r->layers = spec__alloc(&r->arena, v->spec->n_layers, sizeof *r->layers, e);
-    if (!r->layers) return ERR_NOMEM;
-    for (size_t i = 0; i < v->spec->n_layers; i++) {
-        const struct layer_spec *l = &v->spec->layers[i];
-        if (l->kind != KIND_INPUT) {
-            r->layers[r->n_layers++] = *l;
-            continue;
+    int rc = 0;
+    if (!l->n_layers) return 0;
+    struct layer_spec *inner = spec__alloc(a, l->n_layers, sizeof *inner, e);
+    if (!inner) return ERR_NOMEM;
+    memcpy(inner, l->layers, l->n_layers * sizeof *inner);
+    l->layers = inner;
+    for (size_t i = 0; i < l->n_layers && !rc; i++) rc = copy_inner(a, &inner[i], e);
+    return rc;
+}
+
+int resolve__copy_layers(struct resolving *v, const struct layer_spec *from, size_t n, struct layer_spec **to,
+                         size_t *n_to, struct err *e)
+{
+    struct layer_spec *list = *to = spec__alloc(&v->r->arena, n, sizeof *list, e);
+    if (!list) return ERR_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        int rc = 0;
+        if (from[i].kind == KIND_INPUT && i == 0) {
+            rc = check_input_layer(v, &from[i], e);
+        } else {
+            list[*n_to] = from[i];
+            rc = copy_inner(&v->r->arena, &list[(*n_to)++], e);
         }
-        int rc = check_input_layer(v, l, i, e);
         if (rc) return rc;
     }
-    if (r->n_layers) return 0;
+    if (*n_to) return 0;
     char path[JSON_PATH_MAX];
     return err_set(e, ERR_INVALID, resolve__path(v, "architecture", path),
                    "there is no layer behind the InputLayer");
+}
+
+static int copy_layers(struct resolving *v, struct err *e)
+{
+    return resolve__copy_layers(v, v->spec->layers, v->spec->n_layers, &v->r->layers, &v->r->n_layers, e);
 }
 
 static int settle_layer(struct resolving *v, struct layer_spec *l, struct err *e)
@@ -107,20 +142,27 @@ static int settle_layer(struct resolving *v, struct layer_spec *l, struct err *e
     return rc;
 }
 
-static int settle_shapes(struct resolving *v, struct err *e)
+int layer__settle_chain(struct resolving *v, struct layer_spec *layers, size_t n, struct layer_shape *at,
+                        struct err *e)
 {
-    struct layer_shape at = v->r->input;
     int rc = 0;
-    for (size_t i = 0; i < v->r->n_layers && !rc; i++) {
-        struct layer_spec *l = &v->r->layers[i];
-        l->in = l->out = at;
+    for (size_t i = 0; i < n && !rc; i++) {
+        struct layer_spec *l = &layers[i];
+        l->in = l->out = *at;
         rc = settle_layer(v, l, e);
-        at = l->out;
-        if (!rc && !fits(&at))
+        *at = l->out;
+        if (!rc && !fits(at))
             rc = err_set(e, ERR_TOO_LARGE, l->path,
                          "layer \"%s\": its rows of more than %d numbers do not fit", l->name, MAX_ROW);
     }
     return rc;
+}
+
+static int settle_shapes(struct resolving *v, struct err *e)
+{
+    struct layer_shape at = v->r->input;
+    v->first = v->r->layers;
+    return layer__settle_chain(v, v->r->layers, v->r->n_layers, &at, e);
 }
 
 /* The Dense that makes the output: only activations may stand behind it. */
@@ -210,12 +252,15 @@ int resolve__layer_memory(struct resolving *v, struct err *e)
     struct estimate *est = &v->r->estimate;
     uint64_t rows =
         (uint64_t)(v->r->training.batch_size > SESSION_ROWS ? v->r->training.batch_size : SESSION_ROWS);
-    uint64_t kept = (uint64_t)v->kept * 4, extra;
+    uint64_t at_once = (uint64_t)v->r->training.batch_size + MEASURED_ROWS;
+    uint64_t kept = (uint64_t)v->kept * 4, extra, scores;
     if (__builtin_mul_overflow(v->row_floats * 4, rows, &extra) ||
+        __builtin_mul_overflow(v->score_floats * 4, at_once, &scores) ||
+        __builtin_add_overflow(extra, scores, &extra) ||
         __builtin_add_overflow(extra, 8 * kept + v->work_bytes, &extra) ||
         __builtin_add_overflow(est->memory_bytes, extra, &est->memory_bytes) ||
         est->memory_bytes > SIZE_MAX / 4)
         return err_set(e, ERR_TOO_LARGE, "dataset", "the run would need more memory than any machine has");
-    est->model_bytes += 2 * kept + v->row_floats * 4 * SESSION_ROWS + v->work_bytes;
+    est->model_bytes += 2 * kept + (v->row_floats + v->score_floats) * 4 * SESSION_ROWS + v->work_bytes;
     return 0;
 }

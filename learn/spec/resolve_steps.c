@@ -7,7 +7,7 @@
 
 /* A fitted step keeps numbers for each element of a tensor, in the version's metadata: images stay below
  * this. */
-enum { MAX_FITTED_WIDTH = 65536, USUAL_STEPS = 5 };
+enum { MAX_FITTED_WIDTH = 65536, USUAL_STEPS = 6 };
 
 static const struct column *column_of(const struct resolving *v, const struct feature_spec *f)
 {
@@ -24,6 +24,12 @@ static int64_t missing_in(const struct resolving *v, const struct column *c)
 static const char *misfit(const struct column *c, const struct feature_spec *f, const struct step_spec *t)
 {
     if (f->one_hot) return "it is one-hot already";
+    if (f->text) return "its texts are made ids already";
+    if (t->op == STEP_TOKENISE) {
+        if (c->dtype != DATA_TEXT) return "it holds no texts";
+        return f->n_steps ? "tokenise must be its only step" : NULL;
+    }
+    if (c->type == COLUMN_TEXT) return "it holds free text; tokenise is the step for it";
     if (t->op == STEP_ONE_HOT) {
         if (c->type == COLUMN_CATEGORY || c->n_classes) return NULL;
         return "one_hot needs categories, or integers with few different values";
@@ -52,6 +58,10 @@ static bool meant(const struct column *c, const struct feature_spec *f, const st
 static void touch(struct feature_spec *f, const struct column *c, const struct step_spec *t, int index)
 {
     f->steps[f->n_steps++] = index;
+    if (t->op == STEP_TOKENISE) {
+        f->text = true;
+        f->width = t->text.length;
+    }
     if (t->op != STEP_ONE_HOT) return;
     f->one_hot = true;
     f->width = (int64_t)(c->type == COLUMN_CATEGORY ? c->n_categories : c->n_classes);
@@ -128,6 +138,11 @@ static int usual_steps(const struct resolving *v, const struct column *c, struct
     int n = 0;
     bool images = c->type == COLUMN_TENSOR && c->dtype == DATA_U8;
     bool fits = column_width(c) <= MAX_FITTED_WIDTH;
+    if (resolve__tokenises(v, c)) {
+        out[0] = (struct step_spec){.op = STEP_TOKENISE};
+        return 1;
+    }
+    if (c->type == COLUMN_TEXT) return 0; /* check_feature refuses it */
     if (missing_in(v, c) && fits)
         out[n++] = (struct step_spec){
             .op = STEP_IMPUTE, .impute = c->type == COLUMN_CATEGORY ? IMPUTE_MOST_FREQUENT : IMPUTE_MEAN};
@@ -149,11 +164,13 @@ static bool same_step(const struct step_spec *a, const struct step_spec *b)
  */
 static int settle_usual(struct resolving *v, struct err *e)
 {
-    static const struct step_spec order[USUAL_STEPS] = {{.op = STEP_IMPUTE, .impute = IMPUTE_MEAN},
-                                                        {.op = STEP_IMPUTE, .impute = IMPUTE_MOST_FREQUENT},
-                                                        {.op = STEP_STANDARDISE},
-                                                        {.op = STEP_RESCALE, .factor = 1.0 / 255},
-                                                        {.op = STEP_ONE_HOT}};
+    const struct step_spec order[USUAL_STEPS] = {
+        {.op = STEP_IMPUTE, .impute = IMPUTE_MEAN},
+        {.op = STEP_IMPUTE, .impute = IMPUTE_MOST_FREQUENT},
+        {.op = STEP_STANDARDISE},
+        {.op = STEP_RESCALE, .factor = 1.0 / 255},
+        {.op = STEP_ONE_HOT},
+        {.op = STEP_TOKENISE, .text = text_options_usual(TEXT_WORD)}};
     struct step_spec usual[2];
     for (size_t k = 0; k < USUAL_STEPS; k++) {
         struct step_spec *t = NULL;
@@ -178,6 +195,12 @@ static int check_feature(const struct resolving *v, const struct feature_spec *f
     const struct column *c = column_of(v, f);
     char path[JSON_PATH_MAX];
     bool filled = false;
+    if (f->text) return 0; /* a missing text is an empty one */
+    if (c->type == COLUMN_TEXT)
+        return err_set(e, ERR_INVALID, resolve__path(v, "features", path),
+                       "the column \"%s\" holds free text (more than %d different values); list the features "
+                       "without it, or it alone, with a tokenise step and an Embedding as the first layer",
+                       c->name, SCHEMA_MAX_CATEGORIES);
     resolve__path(v, "preprocess", path);
     for (size_t i = 0; i < f->n_steps; i++) {
         enum step_op op = v->r->steps[f->steps[i]].op;
@@ -204,6 +227,47 @@ static const struct layer_spec *embedding(const struct spec *s)
     return first < s->n_layers && s->layers[first].kind == KIND_EMBEDDING ? &s->layers[first] : NULL;
 }
 
+bool resolve__tokenises(const struct resolving *v, const struct column *c)
+{
+    const struct spec *s = v->spec;
+    if (c->dtype != DATA_TEXT) return false;
+    if (!s->preprocess_given)
+        return v->r->n_features == 1 && (c->type == COLUMN_TEXT || embedding(s) != NULL);
+    for (size_t i = 0; i < s->n_steps; i++) {
+        if (s->steps[i].op != STEP_TOKENISE) continue;
+        if (s->steps[i].n_columns == 0) return true;
+        for (size_t k = 0; k < s->steps[i].n_columns; k++)
+            if (strcmp(s->steps[i].columns[k], c->name) == 0) return true;
+    }
+    return false;
+}
+
+/* A network takes either one text or numbers. */
+static int check_texts(struct resolving *v, struct err *e)
+{
+    struct resolved *r = v->r;
+    const struct feature_spec *f = &r->features[0];
+    char path[JSON_PATH_MAX];
+    for (size_t i = 0; i < r->n_features; i++) r->has_texts = r->has_texts || r->features[i].text;
+    if (!r->has_texts) return 0;
+    if (r->n_features > 1)
+        return err_set(e, ERR_INVALID, resolve__path(v, "features", path),
+                       "a network takes one text, or numbers; list the tokenised column alone");
+    if (r->family == FAMILY_LINEAR_REGRESSION || r->family == FAMILY_LOGISTIC_REGRESSION)
+        return err_set(e, ERR_INVALID, resolve__path(v, "family", path),
+                       "%s takes numbers, and \"%s\" holds texts; use the family mlp", family_name(r->family),
+                       f->name);
+    if (v->spec->n_layers && !embedding(v->spec))
+        return err_set(e, ERR_INVALID, v->spec->layers[0].path,
+                       "layer \"%s\": the first layer for texts is an Embedding", v->spec->layers[0].name);
+    const struct column *c = column_of(v, f), *t = resolve__test_column(v, c);
+    if (c->text_bytes < 0 || (t && t->text_bytes < 0))
+        return err_set(e, ERR_INVALID, c->text_bytes < 0 ? "dataset" : "test_dataset",
+                       "the dataset was uploaded before texts could be used; upload it again");
+    v->ids = r->steps[f->steps[0]].text.max_ids;
+    return 0;
+}
+
 int resolve__steps(struct resolving *v, struct err *e)
 {
     struct resolved *r = v->r;
@@ -211,17 +275,21 @@ int resolve__steps(struct resolving *v, struct err *e)
     char path[JSON_PATH_MAX];
     int rc = 0;
     size_t most = v->spec->n_steps > USUAL_STEPS ? v->spec->n_steps : USUAL_STEPS;
-    if (ids && v->spec->n_steps)
+    bool texts = false;
+    for (size_t i = 0; i < r->n_features; i++)
+        texts = texts || resolve__tokenises(v, column_of(v, &r->features[i]));
+    if (ids && !texts && v->spec->n_steps)
         return err_set(
             e, ERR_INVALID, resolve__path(v, "preprocess", path),
-            "layer \"%s\" (Embedding) takes the dataset's numbers as they are; leave out preprocess",
+            "layer \"%s\" (Embedding) takes the dataset's numbers as they are; leave out preprocess, but for "
+            "the tokenise step of a text",
             ids->name);
     r->steps = spec__alloc(&r->arena, most, sizeof *r->steps, e);
     if (!r->steps) return ERR_NOMEM;
     for (size_t i = 0; i < r->n_features; i++)
         if (!(r->features[i].steps = spec__alloc(&r->arena, most, sizeof(int), e))) return ERR_NOMEM;
-    if (ids) return 0; /* settle_embedding checks the columns */
+    if (ids && !texts) return 0; /* settle_embedding checks the columns */
     rc = v->spec->preprocess_given ? settle_given(v, e) : settle_usual(v, e);
     for (size_t i = 0; i < r->n_features && !rc; i++) rc = check_feature(v, &r->features[i], e);
-    return rc;
+    return rc ? rc : check_texts(v, e);
 }

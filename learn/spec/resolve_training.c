@@ -1,4 +1,5 @@
 /* Settles the training's defaults by the size of the data, and estimates what the run will need. */
+#include "learn/spec/layers.h"
 #include "learn/spec/resolve.h"
 
 #include <math.h>
@@ -55,10 +56,16 @@ static int settle_optimizer(struct resolving *v, struct err *e)
     int64_t width = v->r->layers[v->r->n_layers - 1].in.dim[0];
     bool linear = v->r->family == FAMILY_LINEAR_REGRESSION, narrow = width <= LEAST_SQUARES_WIDTH;
     bool closed = strcmp(t->optimizer.name, "least_squares") == 0;
-    bool asks = t->objective != OBJECTIVE_USUAL || t->l1 > 0; /* more than the closed form can do */
+    /* more than the closed form can do */
+    bool asks = t->objective != OBJECTIVE_USUAL || t->l1 > 0 || t->precision == PRECISION_BF16 ||
+                augmentation_wanted(&t->augmentation);
+    if (closed && t->precision == PRECISION_BF16)
+        return err_set(e, ERR_INVALID, training_path(v, "precision", path),
+                       "least_squares solves in double precision; leave precision out, or use adam");
     if (closed && asks)
-        return err_set(e, ERR_INVALID, training_path(v, "optimizer", path),
-                       "least_squares minimises mse with l2 alone; use adam for l1, mae and huber");
+        return err_set(
+            e, ERR_INVALID, training_path(v, "optimizer", path),
+            "least_squares minimises mse with l2 alone; use adam for l1, mae, huber and augmentation");
     if (closed && !narrow)
         return err_set(e, ERR_INVALID, training_path(v, "optimizer", path),
                        "least_squares takes at most %d numbers a row, not %lld; use adam",
@@ -86,7 +93,7 @@ static int check_monitor(const struct resolving *v, struct err *e)
     if (strncmp(s->monitor, "val_", 4) == 0 && v->r->validation_rows == 0)
         return err_set(e, ERR_INVALID, path,
                        "%s needs a validation part; set training.validation_split above 0", s->monitor);
-    if (strstr(s->monitor, "accuracy") && v->r->task != TASK_CLASSIFICATION)
+    if (strstr(s->monitor, "accuracy") && v->r->task == TASK_REGRESSION)
         return err_set(e, ERR_INVALID, path, "%s is for classification; use val_loss", s->monitor);
     if (strcmp(s->monitor, "rmse") == 0 && v->r->training.objective != OBJECTIVE_USUAL)
         return err_set(e, ERR_INVALID, path,
@@ -137,8 +144,8 @@ int resolve__training(struct resolving *v, struct err *e)
 {
     struct training_spec *t = &v->r->training;
     int rc;
-    if ((rc = resolve__objective(v, e)) || (rc = settle_rows(v, e)) || (rc = settle_optimizer(v, e)) ||
-        (rc = check_monitor(v, e)))
+    if ((rc = resolve__objective(v, e)) || (rc = resolve__augmentation(v, e)) || (rc = settle_rows(v, e)) ||
+        (rc = settle_optimizer(v, e)) || (rc = check_monitor(v, e)))
         return rc;
     settle_batch(v);
     settle_rate(v);
@@ -152,13 +159,24 @@ int resolve__training(struct resolving *v, struct err *e)
 /* Bytes of a dataset in the runner: bytes stay bytes, all else becomes floats, targets doubles. */
 static bool data_bytes(const struct resolving *v, const struct schema *s, uint64_t *out)
 {
-    uint64_t per_row = (uint64_t)(v->r->target_width > 1 ? v->r->target_width : 1) * 8 + 8, total;
+    uint64_t per_row = (uint64_t)(v->r->target_width > 1 ? v->r->target_width : 1) * 8 + 8, texts = 0, total;
     for (size_t i = 0; i < v->r->n_features; i++) {
         const struct column *c = &v->train->columns[v->r->features[i].column];
         per_row += (uint64_t)column_width(c) * (c->type == COLUMN_TENSOR && c->dtype == DATA_U8 ? 1 : 4);
+        if (!v->r->features[i].text) continue;
+        per_row += 8 + 4 * (uint64_t)v->r->features[i].width; /* where it ends; its ids */
+        texts += (uint64_t)schema_find(s, c->name)->text_bytes;
     }
     return !__builtin_mul_overflow(per_row, (uint64_t)s->rows, &total) &&
-           !__builtin_add_overflow(*out, total, out);
+           !__builtin_add_overflow(texts, total, &total) && !__builtin_add_overflow(*out, total, out);
+}
+
+/* What it takes to learn a vocabulary and to keep it. */
+static uint64_t learning_bytes(const struct resolving *v)
+{
+    if (!v->r->has_texts) return 0;
+    const struct column *c = &v->train->columns[v->r->features[0].column];
+    return text_learner_bytes((uint64_t)c->text_bytes) + text_vocabulary_bytes(v->ids);
 }
 
 int resolve__estimate(struct resolving *v, struct err *e)
@@ -186,11 +204,24 @@ int resolve__estimate(struct resolving *v, struct err *e)
         uint64_t width = (uint64_t)r->layers[r->n_layers - 1].in.dim[0] + 1;
         total += width * width * 8;
     }
-    est->memory_bytes = total;
-    est->model_bytes = weights * 2 + row_floats * 4 * SERVING_ROWS + (1 << 20);
+    est->memory_bytes = total + learning_bytes(v) + augmentation_bytes(r);
+    /* gradients, a second set of input batches, a stack and the bookkeeping of its walk over the graph */
+    uint64_t row = (uint64_t)(layer__product(&r->input) + r->target_width + 1) * 4;
+    est->thread_bytes = weights + row * (uint64_t)batch + (6 << 20);
+    est->model_bytes =
+        weights * 2 + row_floats * 4 * SERVING_ROWS + (1 << 20) + text_vocabulary_bytes(v->ids);
     double rows = (double)r->train_rows * (double)r->training.epochs;
     double steps = rows / (double)r->training.batch_size;
     est->seconds =
         0.2 + rows * 3 * (double)est->flops_per_row / 20e9 + steps * 30e-6 + (double)est->data_bytes / 100e6;
     return 0;
+}
+
+uint64_t estimate_bytes(const struct estimate *e, int64_t threads)
+{
+    uint64_t more = threads > 1 ? (uint64_t)(threads - 1) : 0, bytes;
+    return __builtin_mul_overflow(more, e->thread_bytes, &bytes) ||
+                   __builtin_add_overflow(bytes, e->memory_bytes, &bytes)
+               ? UINT64_MAX / 2
+               : bytes;
 }

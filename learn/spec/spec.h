@@ -18,17 +18,19 @@
 #include "base/json.h"
 #include "learn/data/schema.h"
 #include "learn/spec/signature.h"
+#include "learn/spec/text.h"
 
 enum {
-    SPEC_MAX_LAYERS = 256,
+    SPEC_MAX_LAYERS = 256, /* of one list, and of all in a spec */
+    SPEC_MAX_NESTING = 4,  /* of Residual in Residual */
     SPEC_MAX_STEPS = 64,
     SPEC_MAX_UNITS = 1 << 20,
     SPEC_MAX_RANK = 5,
     SPEC_NAME_MAX = 64
 };
 
-enum task { TASK_AUTO, TASK_REGRESSION, TASK_CLASSIFICATION };
-enum family { FAMILY_LINEAR_REGRESSION, FAMILY_LOGISTIC_REGRESSION, FAMILY_MLP };
+enum task { TASK_AUTO, TASK_REGRESSION, TASK_CLASSIFICATION, TASK_SEQUENCE };
+enum family { FAMILY_LINEAR_REGRESSION, FAMILY_LOGISTIC_REGRESSION, FAMILY_MLP, FAMILY_SEQ2SEQ };
 enum loss { LOSS_AUTO, LOSS_MSE, LOSS_CROSS_ENTROPY, LOSS_BINARY_CROSS_ENTROPY };
 
 /* Activations, by Keras's names. */
@@ -71,6 +73,13 @@ enum layer_kind {
     KIND_SIMPLE_RNN,
     KIND_GRU,
     KIND_LSTM,
+    KIND_POSITION_EMBEDDING,
+    KIND_SINE_POSITION_ENCODING,
+    KIND_MULTI_HEAD_ATTENTION,
+    KIND_TRANSFORMER_ENCODER,
+    KIND_TRANSFORMER_DECODER,
+    KIND_TOKEN_AND_POSITION_EMBEDDING, /* in a list of layers as given only: parsing makes two of it */
+    KIND_RESIDUAL,
     KIND_COUNT
 };
 
@@ -81,6 +90,8 @@ struct layer_shape { /* of one row */
     int64_t dim[SPEC_MAX_RANK];
 };
 
+/* One layer. Lists of layers are chains; what is no chain is said by composites: a RESIDUAL holds a list and
+ * adds its result to its input (docs/decisions/0006). */
 struct layer_spec {
     enum layer_kind kind;
     char name[SPEC_NAME_MAX]; /* given, or "dense_1": unique in its spec */
@@ -103,11 +114,19 @@ struct layer_spec {
     int64_t input_dim;                    /* of an embedding: its numbers are 0 … input_dim − 1 */
     bool mask_zero;                       /* of an embedding: zeros at a row's end are padding */
     bool return_sequences, bidirectional; /* of recurrent layers */
-    struct layer_shape shape;             /* RESHAPE: of a row, one -1 until resolved; INPUT: as declared */
-    struct layer_shape in, out;           /* of a row; filled by spec_resolve */
+    int64_t heads, key_dim;               /* of attention; Transformers: key_dim once resolved */
+    bool causal;                          /* of attention: a step sees itself and those before */
+    int64_t intermediate_dim;             /* of Transformers: units of the hidden Dense */
+    bool normalize_first;                 /* of Transformers: before attention and Dense, not behind them */
+    bool crosses;    /* of a TransformerDecoder, once resolved: it also attends to the encoder's rows */
+    int64_t steps;   /* of position embeddings: most steps of a row; 0 until resolved: the input's */
+    size_t n_layers; /* of a RESIDUAL */
+    struct layer_spec *layers;  /* in order; the arena of the spec, or of what is resolved */
+    struct layer_shape shape;   /* RESHAPE: of a row, one -1 until resolved; INPUT: as declared */
+    struct layer_shape in, out; /* of a row; filled by spec_resolve */
 };
 
-enum step_op { STEP_STANDARDISE, STEP_SCALE, STEP_ONE_HOT, STEP_RESCALE, STEP_IMPUTE };
+enum step_op { STEP_STANDARDISE, STEP_SCALE, STEP_ONE_HOT, STEP_RESCALE, STEP_IMPUTE, STEP_TOKENISE };
 enum impute { IMPUTE_MEAN, IMPUTE_MOST_FREQUENT, IMPUTE_CONSTANT };
 
 struct step_spec {
@@ -115,9 +134,10 @@ struct step_spec {
     double min, max;       /* SCALE */
     double factor, offset; /* RESCALE: x·factor + offset */
     enum impute impute;
-    double value;         /* IMPUTE_CONSTANT */
-    size_t n_columns;     /* 0: every feature that the step applies to */
-    const char **columns; /* the spec's arena */
+    double value;             /* IMPUTE_CONSTANT */
+    struct text_options text; /* TOKENISE */
+    size_t n_columns;         /* 0: every feature that the step applies to */
+    const char **columns;     /* the spec's arena */
 };
 
 /* How the learning rate changes with the step, by Keras's names and formulas. Before warmup_steps it climbs
@@ -157,11 +177,23 @@ struct early_stopping_spec {
     bool restore_best_weights;
 };
 
-/* What is minimised where it is not the loss that goes with the output (learn/objective.h). */
+/* What is minimised where it is not the loss that goes with the output. */
 enum objective_kind { OBJECTIVE_USUAL, OBJECTIVE_MAE, OBJECTIVE_HUBER };
 
 /* The part of each class in the loss. */
 enum weighting { WEIGHTING_NONE, WEIGHTING_BALANCED, WEIGHTING_GIVEN };
+
+/* What products are computed in; sums, weights and all else are f32 either way. AUTO: the runner picks, by
+ * its CPU and the network (learn/precision.h). */
+enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 };
+
+/* What may happen to an image before it is learnt from (learn/augment.h), anew in each epoch. */
+struct augmentation_spec {
+    int64_t shift; /* at most so many pixels, each way */
+    bool flip_horizontal, flip_vertical;
+    double crop;  /* a window of at least this share of each side; 1: all of it */
+    double noise; /* standard deviation of what is added to each number, as the network sees it */
+};
 
 struct training_spec {
     int64_t epochs;   /* 0 in struct spec: default by the size of the data */
@@ -181,6 +213,8 @@ struct training_spec {
     double validation_split; /* [0, 0.9]; 0 for none */
     double l1;               /* on every kernel: l1·Σ|w| joins the loss */
     double l2;               /* on every kernel without its own */
+    enum precision precision;
+    struct augmentation_spec augmentation;
     bool optimizer_given;
     struct optimizer_spec optimizer;
     struct early_stopping_spec early_stopping;
@@ -198,7 +232,11 @@ struct spec {
     size_t n_steps;
     struct step_spec *steps;
     size_t n_layers;
-    struct layer_spec *layers;
+    struct layer_spec *layers; /* SEQ2SEQ: the encoder's */
+    size_t n_decoder;
+    struct layer_spec *decoder;   /* SEQ2SEQ */
+    char (*names)[SPEC_NAME_MAX]; /* of all layers */
+    size_t n_names;
     struct training_spec training;
 };
 
@@ -209,9 +247,9 @@ void spec_free(struct spec *s);
 
 /* What one feature column becomes: its steps in order, and its place in the row that the network sees. */
 struct feature_spec {
-    const char *name; /* of the column */
-    int column;       /* index in the schema */
-    bool one_hot;
+    const char *name;      /* of the column */
+    int column;            /* index in the schema */
+    bool one_hot, text;    /* text: tokenised; its width is the length of a row of ids */
     int64_t offset, width; /* in the input row, in floats */
     size_t n_steps;
     int *steps; /* indices in resolved.steps, in order */
@@ -223,9 +261,13 @@ struct estimate {
     uint64_t data_bytes;   /* the dataset in the runner's memory */
     uint64_t memory_bytes; /* the runner's whole need: data, weights, gradients, optimiser, activations, fixed
                               part */
+    uint64_t thread_bytes; /* what each thread of the training beyond the first needs on top */
     uint64_t model_bytes;  /* a loaded version with one session of 64 rows */
     double seconds;        /* on one core, roughly */
 };
+
+/* The need of a run with so many threads. */
+uint64_t estimate_bytes(const struct estimate *e, int64_t threads);
 
 struct resolved {
     struct arena arena;
@@ -237,14 +279,18 @@ struct resolved {
     struct feature_spec *features;
     bool table;          /* scalar columns (else one tensor column) */
     bool has_categories; /* some feature is a category: the signature has an input per column */
+    bool has_texts;      /* the one feature is a text: the signature has one input of that name */
     size_t n_steps;
     struct step_spec *steps;  /* as given, or the defaults; columns always listed */
     struct layer_shape input; /* of a row that enters the network */
     int64_t ids_below; /* > 0: the network takes whole numbers below this, for the Embedding that is first */
     size_t n_layers;
-    struct layer_spec *
-        layers; /* without InputLayer; with the output activation and, for linear families, their one Dense */
-    size_t n_classes; /* CLASSIFICATION: ≥ 2 */
+    struct layer_spec *layers;  /* without InputLayer; with the output activation and, for linear families,
+                                   their one Dense;  SEQ2SEQ: the encoder's */
+    size_t n_decoder;           /* SEQ2SEQ */
+    struct layer_spec *decoder; /* its rows are one id shorter than target_text's */
+    struct text_options source_text, target_text; /* SEQ2SEQ: those of the two steps; the target has marks */
+    size_t n_classes;                             /* CLASSIFICATION: ≥ 2 */
     bool integer_labels;
     int64_t *class_integers;             /* integer_labels */
     const char **class_texts;            /* else */
@@ -268,12 +314,19 @@ void resolved_to_json(const struct resolved *r, const struct schema *train, stru
 int resolved_signature(struct signature **out, const struct resolved *r, const struct schema *train,
                        struct err *e);
 
+bool augmentation_wanted(const struct augmentation_spec *a);
+uint64_t augmentation_bytes(const struct resolved *r); /* what it takes while training */
+
 /* The "training" part of it. */
 void training_to_json(const struct resolved *r, struct json_writer *w);
+
+void augmentation_to_json(const struct augmentation_spec *a,
+                          struct json_writer *w); /* nothing when unwanted */
 
 const char *task_name(enum task t);
 const char *family_name(enum family f);
 const char *loss_name(enum loss l);
+const char *precision_name(enum precision p); /* "bf16" */
 const char *activation_name(enum activation a);
 const char *layer_kind_name(enum layer_kind k); /* "Dense" */
 const char *step_op_name(enum step_op op);      /* "standardise" */

@@ -26,9 +26,11 @@ static void predict(const struct model *m)
     const struct signature *sig = model_signature(m);
     int64_t width = signature_width(&sig->inputs[0]);
     struct model_output out[2];
-    if (sig->n_inputs != 1 || sig->inputs[0].datatype != DATATYPE_FP32 || width > 4096) return;
+    bool text = sig->inputs[0].datatype == DATATYPE_BYTES;
+    if (sig->n_inputs != 1 || (!text && sig->inputs[0].datatype != DATATYPE_FP32) || width > 4096) return;
     float *x = mem_alloc((size_t)width, sizeof *x);
     struct model_input in = {DATATYPE_FP32, x, (size_t)width * sizeof *x};
+    if (text) in = (struct model_input){DATATYPE_BYTES, "\11\0\0\0one Two's", 13};
     if (model_session_create(&s, m, 2, NULL) == 0) model_predict(s, &in, 1, out, NULL);
     model_session_free(s);
     mem_free(x);

@@ -1,4 +1,5 @@
-/* Any text as a spec: an error, or a settled spec that settles to itself, for a table and for images. */
+/* Any text as a spec: an error, or a settled spec that settles to itself, for a table, for texts and for
+ * images. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -57,13 +58,16 @@ static int settle(struct buf *out, const char *text, size_t len, const struct sc
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct schema *schema[2];
+    enum { SCHEMAS = 3 };
+    static struct schema *schema[SCHEMAS];
     static const char csv[] = "a,b,k,n\n1.5,x,u,1\n2.5,y,v,2\n3,,u,3\n4,x,v,1\n5,y,v,2\n";
+    static const char texts[] = "k,t\nu,one two\nv,\"three,\n four\"\nu,five\nv,\n";
     if (!schema[0]) {
         schema[0] = schema_of(csv, sizeof csv - 1, SCAN_FILE);
         schema[1] = images();
+        schema[2] = schema_of(texts, sizeof texts - 1, SCAN_FILE);
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SCHEMAS; i++) {
         struct buf first = {0}, second = {0};
         if (settle(&first, (const char *)data, size, schema[i]) == 0) {
             if (settle(&second, first.data, first.len, schema[i]) || strcmp(first.data, second.data) != 0) {

@@ -13,6 +13,8 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "learn/assess.h"
+#include "learn/dispatch.h"
 
 int aid_scan(struct schema **out, const void *data, size_t len, size_t piece, enum scan_role role,
              struct err *e)
@@ -103,7 +105,14 @@ static void add_input(struct train_request *q, bool test, const char *role, cons
 
 static void open_request(struct train_request *q, const struct aid_run *run)
 {
-    *q = (struct train_request){.seconds = run->seconds, .memory_bytes = run->memory_bytes};
+    *q = (struct train_request){.seconds = run->seconds,
+                                .used_seconds = run->used_seconds,
+                                .memory_bytes = run->memory_bytes,
+                                .threads = run->threads};
+    if (run->resume) {
+        q->resume = run->resume->data;
+        q->resume_bytes = run->resume->len;
+    }
     q->spec = aid_json(run->spec);
     q->artifact_fd = memfd_create("artifact", MFD_CLOEXEC);
     if (run->csv) {
@@ -125,6 +134,11 @@ static void open_request(struct train_request *q, const struct aid_run *run)
     }
 }
 
+static void add_model(struct train_request *q, const struct aid_run *run)
+{
+    if (run->model) add_input(q, false, ASSESS_ROLE, run->model->data, run->model->len);
+}
+
 static void close_request(struct train_request *q)
 {
     cJSON_Delete((cJSON *)(uintptr_t)q->spec);
@@ -139,7 +153,10 @@ int aid_train(struct aid_result *out, const struct aid_run *run, struct err *e)
     struct train_request q;
     *out = (struct aid_result){0};
     open_request(&q, run);
-    int rc = train_run(&out->result, &q, &run->callbacks, e);
+    add_model(&q, run);
+    mem_fail_at(run->fail_at, false);
+    int rc = dispatch_run(&out->result, run->type ? run->type : "train", &q, &run->callbacks, e);
+    mem_fail_at(0, false);
     if (!rc) {
         assert_int_equal(lseek(q.artifact_fd, 0, SEEK_SET), 0);
         assert_int_equal(fs_read_fd(&out->artifact, q.artifact_fd, (size_t)1 << 30, e), 0);

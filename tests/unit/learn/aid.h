@@ -25,13 +25,18 @@ void aid_idx(struct buf *out, int rank, const uint32_t *dim, const uint8_t *data
 
 /* A training run over CSV texts, or over IDX files. */
 struct aid_run {
+    const char *type;        /* of the job; NULL: train */
+    const struct buf *model; /* of an evaluate job: the version's artifact */
     const char *spec;
     const char *csv, *test_csv;          /* test_csv: NULL for none */
     const struct buf *features, *labels; /* instead of csv */
     const struct buf *test_features, *test_labels;
     struct train_callbacks callbacks;
-    double seconds;
+    const struct buf *resume; /* a checkpoint's bytes; NULL for none */
+    double seconds, used_seconds;
+    size_t fail_at; /* the nth allocation of the run itself fails; 0: none */
     size_t memory_bytes;
+    int threads;
 };
 
 struct aid_result {

@@ -77,9 +77,9 @@ static void a_cell_beyond_the_limit_is_refused(void **state)
     struct buf b = {0};
     (void)state;
     buf_str(&b, "a,b\n1,\"");
-    for (int i = 0; i < 70000; i++) buf_char(&b, 'x');
+    for (int i = 0; i < 1100000; i++) buf_char(&b, 'x');
     expect_refusal(b.data, b.len, SCAN_FILE, "file",
-                   "line 2, column 2 (\"b\"): the cell is longer than 64 KiB; is a closing quote missing?");
+                   "line 2, column 2 (\"b\"): the cell is longer than 1 MiB; is a closing quote missing?");
     buf_dispose(&b);
 }
 
@@ -101,9 +101,9 @@ static void columns_get_types_statistics_and_categories(void **state)
                         "\"min\":7,\"max\":9,\"mean\":7.5,"
                         "\"std\":0.8660254037844386,\"classes\":[7,9]},"
                         "{\"name\":\"c\",\"type\":\"category\",\"dtype\":\"text\",\"shape\":[],\"missing\":1,"
-                        "\"categories\":[\"x\",\"y\"]},"
+                        "\"text_bytes\":3,\"categories\":[\"x\",\"y\"]},"
                         "{\"name\":\"t\",\"type\":\"category\",\"dtype\":\"text\",\"shape\":[],\"missing\":0,"
-                        "\"categories\":[\"a, \\\"b\\\"\",\"z\"]},"
+                        "\"text_bytes\":9,\"categories\":[\"a, \\\"b\\\"\",\"z\"]},"
                         "{\"name\":\"m\",\"type\":\"number\",\"dtype\":\"i64\",\"shape\":[],\"missing\":2,"
                         "\"min\":3,\"max\":5,\"mean\":4,"
                         "\"std\":1,\"classes\":[3,5]}]}");

@@ -68,18 +68,19 @@ static void specs_that_cannot_be_read_are_refused_by_path(void **state)
          "spec.training.optimizer.nesterov",
          "there is no field 'spec.training.optimizer.nesterov'; check its spelling or leave it out"},
         {"{\"target\":\"kind\",\"family\":\"forest\"}", "spec.family",
-         "\"forest\" is no family that is offered; expected linear_regression, logistic_regression or mlp"},
+         "\"forest\" is no family that is offered; expected linear_regression, logistic_regression, mlp or "
+         "seq2seq"},
         {"{\"target\":\"kind\",\"family\":\"linear_regression\",\"task\":\"classification\"}", "spec.task",
          "linear_regression cannot do classification"},
         {"{\"target\":\"kind\",\"family\":\"logistic_regression\",\"architecture\":[]}", "spec.architecture",
          "the family logistic_regression takes no architecture; use the family mlp"},
         {"{\"target\":\"kind\",\"architecture\":[{\"layer\":\"Conv3D\",\"filters\":3}]}",
          "spec.architecture[0].layer",
-         "the layer \"Conv3D\" is not offered; expected one of Dense, Dropout, Flatten, Reshape, Activation, "
-         "ReLU, "
-         "LeakyReLU, Softmax, InputLayer, Conv1D, Conv2D, MaxPooling1D, MaxPooling2D, AveragePooling1D, "
-         "AveragePooling2D, GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalAveragePooling1D, "
-         "GlobalAveragePooling2D, BatchNormalization, LayerNormalization, Embedding, SimpleRNN, GRU, LSTM"},
+         "no layer \"Conv3D\" is offered; there are Dense, Dropout, Flatten, Reshape, Activation, Conv1D/2D, "
+         "MaxPooling1D/2D, AveragePooling1D/2D, GlobalMaxPooling1D/2D, GlobalAveragePooling1D/2D, "
+         "BatchNormalization, LayerNormalization, Embedding, SimpleRNN, GRU, LSTM, PositionEmbedding, "
+         "SinePositionEncoding, MultiHeadAttention, TransformerEncoder, TransformerDecoder, "
+         "TokenAndPositionEmbedding, Residual"},
         {"{\"target\":\"kind\",\"architecture\":[{\"layer\":\"Dense\",\"units\":3,\"rate\":1}]}",
          "spec.architecture[0].rate",
          "there is no field 'spec.architecture[0].rate'; check its spelling or leave it out"},

@@ -1,0 +1,32 @@
+/* Defaults and bounds of what turns texts into ids. */
+#include "learn/spec/text.h"
+
+enum {
+    USUAL_WORDS = 8000,
+    USUAL_CHARACTERS = 512,
+    USUAL_LENGTH = 256,
+    COUNTED_BYTES = 96, /* of each different token that is counted, while its tables grow */
+    KEPT_BYTES = 40,    /* of each token of a vocabulary, beside its text */
+    FIXED_BYTES = 65536
+};
+
+struct text_options text_options_usual(enum text_mode mode)
+{
+    bool words = mode == TEXT_WORD;
+    return (struct text_options){.tokenise = {.mode = mode, .lower = words},
+                                 .max_ids = words ? USUAL_WORDS : USUAL_CHARACTERS,
+                                 .min_count = 1,
+                                 .length = USUAL_LENGTH};
+}
+
+uint64_t text_learner_bytes(uint64_t text_bytes)
+{
+    uint64_t distinct = text_bytes < TEXT_MAX_DISTINCT ? text_bytes : TEXT_MAX_DISTINCT;
+    uint64_t most = (uint64_t)TEXT_MAX_DISTINCT * TEXT_MAX_TOKEN;
+    return FIXED_BYTES + distinct * COUNTED_BYTES + 3 * (text_bytes < most ? text_bytes : most);
+}
+
+uint64_t text_vocabulary_bytes(int64_t max_ids)
+{
+    return FIXED_BYTES + (uint64_t)max_ids * (KEPT_BYTES + TEXT_MAX_TOKEN);
+}
