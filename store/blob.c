@@ -108,7 +108,10 @@ int blob_find(struct db *db, const char *sha256, struct blob *out, struct err *e
 
 struct sweep {
     int64_t grace_s;
-    int64_t rows;
+    int rows;
+    struct old {
+        char tenant_id[ID_MAX], file[BLOB_FILE_MAX];
+    } old[COLLECT_ROWS]; /* what the deleted rows named */
 };
 
 /* A put that comes meanwhile waits for the row's lock and then inserts anew, or touches first and is skipped
@@ -121,20 +124,53 @@ static int delete_rows(struct db *db, void *arg, struct err *e)
     db_arg_int(&a, s->grace_s);
     db_arg_int(&a, COLLECT_ROWS);
     struct db_rows *r;
-    int rc = db_exec(db,
-                     "DELETE FROM blobs b USING (SELECT tenant_id, sha256 FROM blobs c "
-                     "WHERE c.touched_at < now() - $1::bigint * interval '1 second' "
-                     "AND NOT EXISTS (SELECT FROM dataset_parts p WHERE p.tenant_id = c.tenant_id AND "
-                     "p.sha256 = c.sha256) "
-                     "AND NOT EXISTS (SELECT FROM model_versions v WHERE v.tenant_id = c.tenant_id AND "
-                     "v.sha256 = c.sha256) "
-                     "LIMIT $2) old WHERE b.tenant_id = old.tenant_id AND b.sha256 = old.sha256 "
-                     "AND b.touched_at < now() - $1::bigint * interval '1 second'",
-                     &a, &r, e);
+    int rc =
+        db_exec(db,
+                "DELETE FROM blobs b USING (SELECT tenant_id, sha256 FROM blobs c "
+                "WHERE c.touched_at < now() - $1::bigint * interval '1 second' "
+                "AND NOT EXISTS (SELECT FROM dataset_parts p WHERE p.tenant_id = c.tenant_id AND "
+                "p.sha256 = c.sha256) "
+                "AND NOT EXISTS (SELECT FROM model_versions v WHERE v.tenant_id = c.tenant_id AND "
+                "v.sha256 = c.sha256) "
+                "AND NOT EXISTS (SELECT FROM jobs j WHERE j.tenant_id = c.tenant_id AND "
+                "j.checkpoint_sha256 = c.sha256) "
+                "LIMIT $2) old WHERE b.tenant_id = old.tenant_id AND b.sha256 = old.sha256 "
+                "AND b.touched_at < now() - $1::bigint * interval '1 second' RETURNING b.tenant_id, b.file",
+                &a, &r, e);
     if (rc) return rc;
-    s->rows = db_rows_affected(r);
+    s->rows = db_rows_count(r);
+    for (int i = 0; i < s->rows; i++) {
+        db_copy(s->old[i].tenant_id, sizeof s->old[i].tenant_id, r, i, 0);
+        db_copy(s->old[i].file, sizeof s->old[i].file, r, i, 1);
+    }
     db_rows_free(r);
     return 0;
+}
+
+/* A file's name is its row's alone, so that nobody can come to need it once that is gone. One that stays
+ * behind is found by its age. */
+static void remove_files(const struct blob_store *s, const struct sweep *sweep, int64_t *removed)
+{
+    for (int i = 0; i < sweep->rows; i++) {
+        char path[BLOB_PATH_MAX];
+        snprintf(path, sizeof path, "%s/%s/%s", s->dir, sweep->old[i].tenant_id, sweep->old[i].file);
+        if (unlink(path) == 0) ++*removed;
+    }
+}
+
+static int sweep_rows(struct db *db, const struct blob_store *s, int64_t grace_s, int64_t *removed,
+                      struct err *e)
+{
+    struct sweep *sweep = mem_try_alloc(1, sizeof *sweep);
+    if (!sweep) return err_set(e, ERR_NOMEM, NULL, "no memory to collect files");
+    sweep->grace_s = grace_s;
+    int rc;
+    do {
+        rc = db_run(db, NULL, delete_rows, sweep, e);
+        if (!rc) remove_files(s, sweep, removed);
+    } while (!rc && sweep->rows == COLLECT_ROWS);
+    mem_free(sweep);
+    return rc;
 }
 
 struct wanted {
@@ -214,11 +250,7 @@ static int sweep_tenant(struct db *db, struct blob_store *s, const char *tenant_
 int blob_collect(struct db *db, struct blob_store *s, int64_t grace_s, int64_t *removed, struct err *e)
 {
     *removed = 0;
-    struct sweep sweep = {.grace_s = grace_s};
-    int rc;
-    do {
-        rc = db_run(db, NULL, delete_rows, &sweep, e);
-    } while (!rc && sweep.rows == COLLECT_ROWS);
+    int rc = sweep_rows(db, s, grace_s, removed, e);
     if (rc) return rc;
     DIR *d = opendir(s->dir);
     if (!d) return err_errno(e, ERR_IO, "open %s", s->dir);

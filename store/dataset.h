@@ -11,7 +11,7 @@
 enum { DATASET_PARTS_MAX = 2 };
 
 struct dataset_part {
-    char role[16]; /* "table", "features" or "labels" */
+    char role[16]; /* "table", "features" or "labels"; a run's order knows "model" too */
     char sha256[SHA256_HEX_LEN];
     int64_t bytes;
 };

@@ -38,9 +38,9 @@ static const struct invariant invariants[] = {
      "WHERE j.finished_at IS NOT NULL GROUP BY j.tenant_id, j.id, j.state "
      "HAVING count(*) FILTER (WHERE e.data->>'status' IN ('succeeded', 'failed', 'cancelled', 'dead')) <> 1 "
      "OR (array_agg(e.data->>'status' ORDER BY e.seq DESC))[1] <> j.state"},
-    {"one_version_per_success", "A training job has made a version exactly if it succeeded.",
+    {"one_version_per_success", "A job has made a version exactly if it succeeded and was no evaluation.",
      "SELECT j.id FROM jobs j LEFT JOIN model_versions v ON v.tenant_id = j.tenant_id AND v.job_id = j.id "
-     "WHERE (j.state = 'succeeded') <> (v.id IS NOT NULL)"},
+     "WHERE (j.state = 'succeeded' AND j.type <> 'evaluate') <> (v.id IS NOT NULL)"},
     {"versions_without_gap", "A model's versions are numbered from 1 to its newest without a gap.",
      "SELECT m.id FROM models m LEFT JOIN model_versions v ON v.tenant_id = m.tenant_id AND v.model_id = "
      "m.id "
@@ -59,10 +59,11 @@ static const struct invariant invariants[] = {
      "l.seq = h.seq "
      "WHERE h.seq <> coalesce((SELECT max(seq) FROM audit_log x WHERE x.tenant_id = h.tenant_id), 0) "
      "OR (h.seq > 0 AND l.hash <> h.hash)"},
-    {"no_row_of_another_tenant", "No job's result names a version of another tenant, or none at all.",
+    {"no_row_of_another_tenant",
+     "No job's result names a version of another tenant, or none where it made one.",
      "SELECT j.id FROM jobs j LEFT JOIN model_versions v ON v.tenant_id = j.tenant_id AND v.id = "
      "j.result->>'version_id' "
-     "WHERE j.result IS NOT NULL AND v.id IS NULL"},
+     "WHERE j.result IS NOT NULL AND v.id IS NULL AND j.type <> 'evaluate'"},
     {"usage_billed_once", "The rows that were counted are the rows that were billed, by tenant and model.",
      "SELECT coalesce(c.tenant_id, b.tenant_id) FROM (SELECT u.tenant_id, m.name AS model, sum(u.rows) AS "
      "rows "

@@ -28,6 +28,11 @@ bool job_state_ended(enum job_state s)
     return s >= JOB_SUCCEEDED;
 }
 
+bool job_makes_version(const struct job *j)
+{
+    return strcmp(j->type, "evaluate") != 0;
+}
+
 /* ---- reading ---- */
 
 static void read_fixed(struct job *out, const struct db_rows *r, int row)
@@ -62,6 +67,12 @@ int job__read(struct job *out, struct arena *a, const struct db_rows *r, int row
     memset(out, 0, sizeof *out);
     read_fixed(out, r, row);
     db_copy(out->error_code, sizeof out->error_code, r, row, 25);
+    out->used_before_ms = db_int(r, row, JOB_COL_WORKER + 1);
+    db_copy(out->checkpoint_sha256, sizeof out->checkpoint_sha256, r, row, JOB_COL_WORKER + 2);
+    out->checkpoint_epoch = db_int(r, row, JOB_COL_WORKER + 3);
+    out->checkpoint_step = db_int(r, row, JOB_COL_WORKER + 4);
+    db_copy(out->version_id, sizeof out->version_id, r, row, JOB_COL_WORKER + 5);
+    out->estimate_ms = db_int(r, row, JOB_COL_WORKER + 6);
     int rc = db_arena_text(&out->spec, a, r, row, 22, e);
     if (!rc) rc = db_arena_text(&out->progress, a, r, row, 23, e);
     if (!rc) rc = db_arena_text(&out->result, a, r, row, 24, e);
@@ -123,9 +134,11 @@ int job_list(struct db *db, const struct page *p, int state, const char *model, 
 
 int job__tell(struct db *db, const struct job_change *c, struct err *e)
 {
-    char data[128];
-    snprintf(data, sizeof data, "{\"status\":\"%s\",\"attempt\":%d,\"fence\":%lld}", state_names[c->state],
-             c->attempt, (long long)c->fence);
+    char data[192], at[80] = "";
+    if (c->epoch > 0)
+        snprintf(at, sizeof at, ",\"epoch\":%lld,\"step\":%lld", (long long)c->epoch, (long long)c->step);
+    snprintf(data, sizeof data, "{\"status\":\"%s\",\"attempt\":%d,\"fence\":%lld%s}", state_names[c->state],
+             c->attempt, (long long)c->fence, at);
     return job_event__insert(db, c->tenant_id, c->id, c->seq, c->level, "status", c->message, data, e);
 }
 
@@ -166,8 +179,14 @@ static int cancel_waiting(struct db *db, const struct job *j, const struct actor
                      "event_seq = event_seq + 1 WHERE tenant_id = $1 AND id = $2 RETURNING event_seq",
                      &a, &r, e);
     if (rc) return rc;
-    struct job_change c = {j->tenant_id, j->id,      JOB_CANCELLED, db_int(r, 0, 0),
-                           j->fence,     j->attempt, "info",        "cancelled"};
+    struct job_change c = {.tenant_id = j->tenant_id,
+                           .id = j->id,
+                           .state = JOB_CANCELLED,
+                           .seq = db_int(r, 0, 0),
+                           .fence = j->fence,
+                           .attempt = j->attempt,
+                           .level = "info",
+                           .message = "cancelled"};
     db_rows_free(r);
     rc = job__tell(db, &c, e);
     if (!rc) rc = job__resolve_hold(db, j->tenant_id, j->id, -1, e);

@@ -6,8 +6,12 @@
  * job_crash: fence+1, crashes+1 └── job_release: run_after passed ── retry_wait ◀┘─────────── crashes = 3 ──▶
  * dead (hold voided)
  *
+ * An attempt lays down checkpoints (job_save) from which the next one goes on. A run that gives way is queued
+ * again with one (job_yield) and counts neither as a crash nor as an end: its hold stays, and the running
+ * time that its checkpoints stand for counts towards max_seconds and the price.
+ *
  * Only Postgres' now() judges leases. Files: job.c (find, list, cancel), job_submit.c, job_lease.c,
- * job_finish.c, job_reap.c. */
+ * job_checkpoint.c, job_finish.c, job_reap.c. */
 #ifndef STORE_JOB_H
 #define STORE_JOB_H
 
@@ -36,11 +40,13 @@ enum { JOB_CRASHES_MAX = 3, JOB_CODE_MAX = 32 };
 struct job {
     char id[ID_MAX]; /* "job_…" */
     char tenant_id[ID_MAX];
-    char type[16]; /* "train" */
+    char type[16]; /* "train", "tune" or "evaluate" */
     enum job_state state;
     char model[STORE_NAME_MAX];
     char dataset_id[ID_MAX];
     char test_dataset_id[ID_MAX]; /* "" for none */
+    char version_id[ID_MAX];      /* that an evaluate job scores; "" for none */
+    int64_t estimate_ms;          /* of running, as computed at submission; 0 in jobs of before */
     int priority;                 /* -10 … 10, greater first, inside the tenant */
     int64_t max_seconds;
     int64_t memory_bytes; /* what the run was computed to need */
@@ -50,15 +56,18 @@ struct job {
     int64_t fence;
     bool cancel_requested;
     int64_t created_at_us;
-    int64_t started_at_us;         /* of the newest attempt; 0: none yet */
-    int64_t finished_at_us;        /* 0: not ended */
-    int64_t run_after_us;          /* with retry_wait */
-    int64_t price_micros;          /* per second, as at submission */
-    int64_t hold_micros;           /* held (or once held) */
-    int64_t cost_micros;           /* captured; 0 until then */
-    const char *spec;              /* JSON, in the arena */
-    const char *progress;          /* JSON or NULL */
-    const char *result;            /* JSON {"version","version_id","metrics"} or NULL */
+    int64_t started_at_us;                  /* of the newest attempt; 0: none yet */
+    int64_t finished_at_us;                 /* 0: not ended */
+    int64_t run_after_us;                   /* with retry_wait */
+    int64_t price_micros;                   /* per second, as at submission */
+    int64_t hold_micros;                    /* held (or once held) */
+    int64_t cost_micros;                    /* captured; 0 until then */
+    int64_t used_before_ms;                 /* running time of earlier attempts that counts */
+    char checkpoint_sha256[SHA256_HEX_LEN]; /* the blob to go on from; "" for none, as the two below 0 */
+    int64_t checkpoint_epoch, checkpoint_step;
+    const char *spec;     /* JSON, in the arena */
+    const char *progress; /* JSON or NULL */
+    const char *result; /* JSON {"version","version_id","metrics"} or NULL; an evaluate job has no version */
     char error_code[JOB_CODE_MAX]; /* "" when there is none */
     const char *error_message;     /* or NULL */
     const char *error_param;       /* or NULL */
@@ -69,12 +78,17 @@ struct job_new {
     const char *model;
     const char *dataset_id;
     const char *test_dataset_id; /* or NULL */
+    const char *version_id;      /* that an evaluate job scores, or NULL */
+    int64_t estimate_ms;
     int priority;
     int64_t max_seconds;
     int64_t memory_bytes;
     int threads;
     const char *spec; /* JSON text: the resolved spec */
 };
+
+/* Whether its success is a new version of its model: of all but evaluate jobs. */
+bool job_makes_version(const struct job *j);
 
 /* Quota checks (ERR_LIMIT with the field and a retry_after_ms), row, hold, first event, audit. Serialised per
  * tenant by a transaction lock, so concurrent submissions never pass a quota. For idempotency the caller puts
@@ -111,6 +125,7 @@ struct job_brief {
     int64_t max_seconds;
     int64_t memory_bytes;
     int threads;
+    bool yields; /* its run can give way with a checkpoint */
     int64_t created_at_us;
     /* running ones only */
     char worker[ID_MAX];
@@ -160,15 +175,27 @@ int job_progress(struct db *db, const char *id, int64_t fence, const char *progr
 /* The child or its host died without a last word: as job_reap, for this job, now. *state is where it went. */
 int job_crash(struct db *db, const char *id, int64_t fence, const char *reason, enum job_state *state,
               struct err *e);
-/* Gives an unstarted or draining job back without counting a crash: running → queued, fence+1. */
-int job_yield(struct db *db, const char *id, int64_t fence, const char *reason, struct err *e);
+
+struct job_checkpoint {
+    const struct blob *blob; /* finished by a blob_writer; blob_put is done here */
+    int64_t epoch, step;     /* where it stands, for people */
+};
+/* The checkpoint replaces the job's older one, and the running time so far counts. ERR_STALE: another claim
+ * is newer, and nothing has changed. */
+int job_save(struct db *db, const char *id, int64_t fence, const struct job_checkpoint *c, struct err *e);
+/* The checkpoint was of no use: forgotten with the time that it stood for, an event says why. ERR_STALE. */
+int job_restart(struct db *db, const char *id, int64_t fence, const char *reason, struct err *e);
+/* Gives a job back without counting a crash: running → queued, fence+1; with a checkpoint (NULL: none that is
+ * newer than what is there) as by job_save. */
+int job_yield(struct db *db, const char *id, int64_t fence, const struct job_checkpoint *c,
+              const char *reason, struct err *e);
 
 struct job_end {
     enum job_state state; /* JOB_SUCCEEDED, JOB_FAILED or JOB_CANCELLED */
     /* succeeded */
-    const struct blob *artifact; /* finished by a blob_writer; blob_put is done here */
+    const struct blob *artifact; /* finished by a blob_writer; put here. NULL: no version is made */
     const char *metrics;         /* JSON */
-    const char *signature;       /* JSON */
+    const char *signature;       /* JSON; NULL without an artifact */
     int64_t memory_bytes;        /* to serve it */
     /* failed */
     const char *error_code; /* "invalid", "timeout", … */
@@ -183,7 +210,8 @@ struct job_ended {
 };
 /* One transaction (the caller's): job row under the fence, version (and model, and alias "live" when the
  * model has none), capture or void of the hold, ledger and usage, last event, audit row. Price: running
- * seconds of this attempt, at least one, × price, at most the hold; only success costs. ERR_STALE: nothing
+ * seconds of this attempt and of those that led to its checkpoint, at least one, × price, at most the hold;
+ * only success costs. ERR_STALE: nothing
  * changed, throw the artifact away. by: the worker. */
 int job_finish(struct db *db, const char *id, int64_t fence, const struct job_end *end,
                const struct actor *by, struct job_ended *out, struct err *e);

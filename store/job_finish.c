@@ -14,7 +14,8 @@
 /* The claimed row, locked. */
 struct claimed {
     char model[STORE_NAME_MAX];
-    int64_t seconds; /* that this attempt ran, at least one */
+    int64_t seconds; /* that it ran, this attempt and those that led to where it began, at least one, times
+                      * its threads: what is billed */
     int64_t price, hold, seq;
     int attempt;
 };
@@ -28,7 +29,9 @@ static int lock_claimed(struct db *db, const char *id, int64_t fence, struct cla
     struct db_rows *r;
     int rc = db_exec(
         db,
-        "SELECT model, greatest(1, ceil(extract(epoch FROM now() - started_at)))::bigint, price_micros, "
+        "SELECT model, threads * greatest(1, ceil(used_before_ms / 1000.0 + "
+        "extract(epoch FROM now() - started_at)))::bigint, "
+        "price_micros, "
         "hold_micros, event_seq, attempt FROM jobs WHERE tenant_id = $1 AND id = $2 AND fence = $3 AND "
         "state = 'running' FOR UPDATE",
         &a, &r, e);
@@ -158,8 +161,12 @@ static void write_result(struct buf *b, const struct job_end *end, const struct 
     struct json_writer w;
     jw_init(&w, b);
     jw_obj(&w);
-    jw_kint(&w, "version", out->version);
-    jw_kstr(&w, "version_id", out->version_id);
+    jw_name(&w, "version");
+    if (end->artifact)
+        jw_int(&w, out->version);
+    else
+        jw_null(&w);
+    jw_kstr(&w, "version_id", end->artifact ? out->version_id : NULL);
     jw_name(&w, "metrics");
     jw_raw(&w, end->metrics, strlen(end->metrics));
     jw_obj_end(&w);
@@ -195,8 +202,8 @@ static int audit_end(struct db *db, const char *id, const struct job_end *end, c
     jw_init(&w, &b);
     jw_obj(&w);
     if (end->state == JOB_SUCCEEDED) {
-        jw_kint(&w, "version", out->version);
-        jw_kstr(&w, "version_id", out->version_id);
+        if (end->artifact) jw_kint(&w, "version", out->version);
+        if (end->artifact) jw_kstr(&w, "version_id", out->version_id);
         jw_kint_str(&w, "cost_micros", out->cost_micros);
     }
     if (end->state == JOB_FAILED) jw_kstr(&w, "code", end->error_code);
@@ -221,20 +228,21 @@ int job_finish(struct db *db, const char *id, int64_t fence, const struct job_en
     if (rc) return rc;
     if (won) {
         out->cost_micros = cost_of(&c);
-        rc = make_version(db, id, end, &c, out, e);
+        if (end->artifact) rc = make_version(db, id, end, &c, out, e);
         if (!rc) write_result(&result, end, out);
         if (!rc && result.failed) rc = err_set(e, ERR_NOMEM, NULL, "out of memory");
     }
     if (!rc) rc = end_row(db, id, end, &c, out, result.data, e);
     if (!rc) rc = won ? charge(db, id, &c, out, e) : job__resolve_hold(db, db_tenant(db), id, -1, e);
-    struct job_change change = {db_tenant(db),
-                                id,
-                                end->state,
-                                c.seq,
-                                fence,
-                                c.attempt,
-                                end->state == JOB_FAILED ? "error" : "info",
-                                end->state == JOB_FAILED ? end->error_message : job_state_name(end->state)};
+    bool failed = end->state == JOB_FAILED;
+    struct job_change change = {.tenant_id = db_tenant(db),
+                                .id = id,
+                                .state = end->state,
+                                .seq = c.seq,
+                                .fence = fence,
+                                .attempt = c.attempt,
+                                .level = failed ? "error" : "info",
+                                .message = failed ? end->error_message : job_state_name(end->state)};
     if (!rc) rc = job__tell(db, &change, e);
     if (!rc) rc = audit_end(db, id, end, out, by, e);
     buf_dispose(&result);

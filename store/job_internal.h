@@ -12,7 +12,9 @@
     "j.memory_bytes, j.threads, j.attempt, j.crashes, j.fence, j.cancel_requested, us(j.created_at), "       \
     "us(j.started_at), us(j.finished_at), us(j.run_after), j.price_micros, j.hold_micros, j.cost_micros, "   \
     "j.spec, "                                                                                               \
-    "j.progress, j.result, j.error_code, j.error_message, j.error_param, j.worker"
+    "j.progress, j.result, j.error_code, j.error_message, j.error_param, j.worker, "                         \
+    "j.used_before_ms, j.checkpoint_sha256, j.checkpoint_epoch, j.checkpoint_step, j.version_id, "           \
+    "j.estimate_ms"
 
 enum { JOB_COL_WORKER = 28 };
 
@@ -28,9 +30,10 @@ struct job_change {
     int attempt;
     const char *level;   /* of the event */
     const char *message; /* of the event */
+    int64_t epoch, step; /* of the checkpoint that it goes on from or leaves; epoch 0: none */
 };
 
-/* The event: type "status", data {"status","attempt","fence"}. */
+/* The event: type "status", data {"status","attempt","fence"}, with a checkpoint {…,"epoch","step"}. */
 int job__tell(struct db *db, const struct job_change *c, struct err *e);
 
 /* Ends an open hold: captured for so much, or voided with -1. */

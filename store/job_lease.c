@@ -12,7 +12,8 @@
     "j.id, j.tenant_id, p.weight, p.max_running_jobs, j.priority, j.max_seconds, j.memory_bytes, "           \
     "j.threads, "                                                                                            \
     "us(j.created_at), j.worker, j.fence, "                                                                  \
-    "CASE WHEN j.state = 'running' THEN (us(clock_timestamp()) - us(j.started_at)) / 1000 END, j.state"
+    "CASE WHEN j.state = 'running' THEN (us(clock_timestamp()) - us(j.started_at)) / 1000 END, j.state, "    \
+    "j.type = 'train'"
 #define BRIEF_FROM " FROM jobs j JOIN tenants t ON t.id = j.tenant_id JOIN plans p ON p.name = t.plan "
 
 static void read_brief(struct job_brief *out, const struct db_rows *r, int row)
@@ -30,6 +31,7 @@ static void read_brief(struct job_brief *out, const struct db_rows *r, int row)
     db_copy(out->worker, sizeof out->worker, r, row, 9);
     out->fence = db_int(r, row, 10);
     out->running_ms = db_int(r, row, 11);
+    out->yields = db_bool(r, row, 13);
 }
 
 static int sweep(struct db *db, const char *sql, const char *after_id, int limit, struct arena *ar,
@@ -134,21 +136,32 @@ int job_claim(struct db *db, const char *tenant_id, const char *id, const char *
     rc = db_exec(
         db,
         "UPDATE jobs j SET state = 'running', fence = j.fence + 1, attempt = j.attempt + 1, worker = $3, "
-        "lease_until = now() + $4::bigint * interval '1 millisecond', started_at = now(), progress = NULL, "
+        "lease_until = now() + $4::bigint * interval '1 millisecond', started_at = now(), "
+        "progress = CASE WHEN j.checkpoint_sha256 IS NOT NULL THEN j.progress END, used_before_ms = "
+        "j.used_ms, "
         "event_seq = j.event_seq + 1 FROM tenants t JOIN plans p ON p.name = t.plan "
         "WHERE j.tenant_id = $1 AND j.id = $2 AND j.state = 'queued' AND t.id = j.tenant_id AND NOT "
         "t.suspended "
         "AND (SELECT count(*) FROM jobs r WHERE r.tenant_id = $1 AND r.state = 'running') < "
         "p.max_running_jobs "
-        "RETURNING j.fence, j.attempt, j.event_seq",
+        "RETURNING j.fence, j.attempt, j.event_seq, j.checkpoint_epoch, j.checkpoint_step",
         &a, &r, e);
     if (rc) return rc;
     bool won = db_rows_count(r) == 1;
-    struct job_change c = {tenant_id, id, JOB_RUNNING, 0, 0, 0, "info", "running"};
+    struct job_change c = {
+        .tenant_id = tenant_id, .id = id, .state = JOB_RUNNING, .level = "info", .message = "running"};
+    char resumed[96];
     if (won) {
+        c.epoch = db_int(r, 0, 3);
+        c.step = db_int(r, 0, 4);
         *fence = c.fence = db_int(r, 0, 0);
         *attempt = c.attempt = (int)db_int(r, 0, 1);
         c.seq = db_int(r, 0, 2);
+    }
+    if (c.epoch > 0) {
+        snprintf(resumed, sizeof resumed, "resumed at epoch %lld, step %lld", (long long)c.epoch,
+                 (long long)c.step);
+        c.message = resumed;
     }
     db_rows_free(r);
     return won ? job__tell(db, &c, e) : explain(db, tenant_id, id, e);

@@ -1,4 +1,4 @@
-/* Here claims end without a result: leases that ran out, crashed children, work that is given back. */
+/* Here claims end without a result: leases that ran out, crashed children. */
 #include "store/job.h"
 #include "store/audit.h"
 #include "store/job_internal.h"
@@ -17,7 +17,14 @@ struct lost {
     const char *tenant_id, *id, *reason;
     const struct actor *by;
     int64_t fence; /* that the claim had */
+    bool child;    /* it was the run that crashed, not its host */
 };
+
+/* A run that crashed twice may have been made to by its checkpoint: unless it has laid down a newer one
+ * since, the last attempt starts from the beginning. */
+#define SUSPECT                                                                                              \
+    "(j.checkpoint_attempt IS NOT NULL AND $5 AND j.crashes >= 1 AND j.checkpoint_attempt < j.attempt)"
+#define UNLESS_SUSPECT(column) #column " = CASE WHEN NOT " SUSPECT " THEN j." #column " END, "
 
 /* Tells of the end or of the wait, and voids the hold of what has ended. */
 static int tell_lost(struct db *db, const struct lost *l, const struct job_change *c, int crashes,
@@ -44,19 +51,28 @@ static int lose(struct db *db, const struct lost *l, struct job_reaped *out, str
     db_arg_str(&a, l->id);
     db_arg_int(&a, l->fence);
     db_arg_str(&a, l->reason);
+    db_arg_bool(&a, l->child);
     struct db_rows *r;
     int rc = db_exec(
         db,
         "UPDATE jobs j SET fence = j.fence + 1, crashes = j.crashes + 1, worker = NULL, lease_until = NULL, "
-        "event_seq = j.event_seq + 1, "
-        "state = CASE WHEN j.cancel_requested THEN 'cancelled' WHEN j.crashes + 1 >= 3 THEN 'dead' "
-        "ELSE 'retry_wait' END, "
-        "run_after = CASE WHEN NOT j.cancel_requested AND j.crashes + 1 < 3 THEN now() + " BACKOFF " END, "
-        "finished_at = CASE WHEN j.cancel_requested OR j.crashes + 1 >= 3 THEN now() END, "
-        "error_code = CASE WHEN NOT j.cancel_requested AND j.crashes + 1 >= 3 THEN 'crashed' END, "
-        "error_message = CASE WHEN NOT j.cancel_requested AND j.crashes + 1 >= 3 THEN $4::text END "
-        "WHERE j.tenant_id = $1 AND j.id = $2 AND j.fence = $3 AND j.state = 'running' "
-        "RETURNING j.state, j.fence, j.event_seq, j.attempt, j.crashes",
+        "event_seq = j.event_seq + 1, " UNLESS_SUSPECT(checkpoint_sha256) UNLESS_SUSPECT(checkpoint_epoch)
+            UNLESS_SUSPECT(checkpoint_step) UNLESS_SUSPECT(
+                checkpoint_attempt) "used_ms = CASE WHEN " SUSPECT " THEN 0 ELSE j.used_ms END, "
+                                    "state = CASE WHEN j.cancel_requested THEN 'cancelled' WHEN j.crashes + "
+                                    "1 >= 3 THEN 'dead' "
+                                    "ELSE 'retry_wait' END, "
+                                    "run_after = CASE WHEN NOT j.cancel_requested AND j.crashes + 1 < 3 THEN "
+                                    "now() + " BACKOFF " END, "
+                                    "finished_at = CASE WHEN j.cancel_requested OR j.crashes + 1 >= 3 THEN "
+                                    "now() END, "
+                                    "error_code = CASE WHEN NOT j.cancel_requested AND j.crashes + 1 >= 3 "
+                                    "THEN 'crashed' END, "
+                                    "error_message = CASE WHEN NOT j.cancel_requested AND j.crashes + 1 >= 3 "
+                                    "THEN $4::text END "
+                                    "WHERE j.tenant_id = $1 AND j.id = $2 AND j.fence = $3 AND j.state = "
+                                    "'running' "
+                                    "RETURNING j.state, j.fence, j.event_seq, j.attempt, j.crashes",
         &a, &r, e);
     if (rc) return rc;
     if (db_rows_count(r) == 0) {
@@ -95,8 +111,11 @@ int job_reap(struct db *db, int limit, struct arena *ar, struct job_reaped **out
     rc = page__items(&items, ar, db_rows_count(r), sizeof **out, e);
     *out = items;
     for (int i = 0; !rc && i < db_rows_count(r); i++) {
-        struct lost l = {db_text(r, i, 0), db_text(r, i, 1), "the worker stopped renewing its lease", &reaper,
-                         db_int(r, i, 2)};
+        struct lost l = {.tenant_id = db_text(r, i, 0),
+                         .id = db_text(r, i, 1),
+                         .reason = "the worker stopped renewing its lease",
+                         .by = &reaper,
+                         .fence = db_int(r, i, 2)};
         rc = lose(db, &l, &(*out)[i], e);
         *n += !rc;
     }
@@ -108,44 +127,12 @@ int job_crash(struct db *db, const char *id, int64_t fence, const char *reason, 
               struct err *e)
 {
     static const struct actor worker = {"worker", "supervisor"};
-    struct lost l = {db_tenant(db), id, reason, &worker, fence};
+    struct lost l = {
+        .tenant_id = db_tenant(db), .id = id, .reason = reason, .by = &worker, .fence = fence, .child = true};
     struct job_reaped reaped;
     int rc = lose(db, &l, &reaped, e);
     if (!rc) *state = reaped.state;
     return rc;
-}
-
-int job_yield(struct db *db, const char *id, int64_t fence, const char *reason, struct err *e)
-{
-    static const struct actor worker = {"worker", "supervisor"};
-    struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, id);
-    db_arg_int(&a, fence);
-    struct db_rows *r;
-    int rc = db_exec(
-        db,
-        "UPDATE jobs SET fence = fence + 1, worker = NULL, lease_until = NULL, event_seq = event_seq + 1, "
-        "state = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'queued' END, "
-        "finished_at = CASE WHEN cancel_requested THEN now() END "
-        "WHERE tenant_id = $1 AND id = $2 AND fence = $3 AND state = 'running' "
-        "RETURNING state, fence, event_seq, attempt",
-        &a, &r, e);
-    if (rc) return rc;
-    bool ours = db_rows_count(r) == 1;
-    struct job_change c = {.tenant_id = db_tenant(db), .id = id, .level = "info", .message = reason};
-    if (ours) {
-        c.state = (enum job_state)job_state_of(db_text(r, 0, 0));
-        c.fence = db_int(r, 0, 1);
-        c.seq = db_int(r, 0, 2);
-        c.attempt = (int)db_int(r, 0, 3);
-    }
-    db_rows_free(r);
-    if (!ours) return err_set(e, ERR_STALE, "fence", "the job is not ours any more");
-    rc = job__tell(db, &c, e);
-    if (rc || c.state == JOB_QUEUED) return rc;
-    rc = job__resolve_hold(db, c.tenant_id, id, -1, e);
-    return rc ? rc : audit_append(db, NULL, "job.cancelled", &worker, id, NULL, e);
 }
 
 int job_release(struct db *db, int limit, int *n, struct err *e)
@@ -163,8 +150,14 @@ int job_release(struct db *db, int limit, int *n, struct err *e)
                      &a, &r, e);
     if (rc) return rc;
     for (int i = 0; !rc && i < db_rows_count(r); i++) {
-        struct job_change c = {db_text(r, i, 0), db_text(r, i, 1),     JOB_QUEUED, db_int(r, i, 2),
-                               db_int(r, i, 3),  (int)db_int(r, i, 4), "info",     "queued again"};
+        struct job_change c = {.tenant_id = db_text(r, i, 0),
+                               .id = db_text(r, i, 1),
+                               .state = JOB_QUEUED,
+                               .seq = db_int(r, i, 2),
+                               .fence = db_int(r, i, 3),
+                               .attempt = (int)db_int(r, i, 4),
+                               .level = "info",
+                               .message = "queued again"};
         rc = job__tell(db, &c, e);
         *n += !rc;
     }

@@ -37,7 +37,8 @@ static int load_allowance(struct db *db, const struct job_new *in, struct allowa
         "(SELECT count(*) FROM jobs WHERE tenant_id = $1 AND state IN ('queued', 'retry_wait')), "
         "p.max_models, "
         "(SELECT count(*) FROM (SELECT name FROM models WHERE tenant_id = $1 UNION SELECT model FROM jobs "
-        "WHERE tenant_id = $1 AND state IN ('queued', 'retry_wait', 'running')) n WHERE n.name <> $2), "
+        "WHERE tenant_id = $1 AND type <> 'evaluate' AND state IN ('queued', 'retry_wait', 'running')) n "
+        "WHERE n.name <> $2), "
         "p.train_second_micros, p.max_hold_micros, p.month_budget_micros, "
         "(SELECT coalesce(sum(amount_micros), 0)::bigint FROM holds WHERE tenant_id = $1 AND state = "
         "'open'), "
@@ -87,7 +88,8 @@ static int weigh(const struct job_new *in, const struct allowance *w, int64_t ho
                        (long long)in->memory_bytes, (long long)w->max_memory);
     if (w->waiting >= w->max_waiting)
         return limit(e, "jobs", FULL_RETRY_MS, "waiting jobs; let some finish", w->max_waiting);
-    if (w->models >= w->max_models) return limit(e, "model", FULL_RETRY_MS, "models", w->max_models);
+    if (w->models >= w->max_models && strcmp(in->type, "evaluate") != 0)
+        return limit(e, "model", FULL_RETRY_MS, "models", w->max_models);
     if (w->budget > 0 && (w->billed > w->budget || hold > w->budget - w->billed))
         return limit(e, "budget", w->month_left_ms,
                      "micro-units a month, and this job may exceed what is left", w->budget);
@@ -97,11 +99,12 @@ static int weigh(const struct job_new *in, const struct allowance *w, int64_t ho
     return 0;
 }
 
-/* min(time limit × price, the plan's cap). */
+/* min(time limit × threads × price, the plan's cap). */
 static int64_t hold_of(const struct job_new *in, const struct allowance *w)
 {
     int64_t full;
-    if (__builtin_mul_overflow(in->max_seconds, w->price, &full) || full > w->max_hold) return w->max_hold;
+    if (__builtin_mul_overflow(in->max_seconds * in->threads, w->price, &full) || full > w->max_hold)
+        return w->max_hold;
     return full;
 }
 
@@ -138,11 +141,13 @@ static int insert_job(struct db *db, const struct job_new *in, const char *id, i
     db_arg_str(&a, in->spec);
     db_arg_int(&a, price);
     db_arg_int(&a, hold);
+    db_arg_opt(&a, in->version_id);
+    db_arg_int(&a, in->estimate_ms);
     int rc = db_exec(
         db,
         "INSERT INTO jobs (tenant_id, id, type, model, dataset_id, test_dataset_id, priority, max_seconds, "
-        "memory_bytes, threads, spec, price_micros, hold_micros, event_seq) VALUES "
-        "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 1)",
+        "memory_bytes, threads, spec, price_micros, hold_micros, version_id, estimate_ms, event_seq) VALUES "
+        "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 1)",
         &a, NULL, e);
     if (rc) return rc;
     struct db_args h = {0};
@@ -173,8 +178,8 @@ static int audit_job(struct db *db, const struct job_new *in, const char *id, in
 
 static int check_new(const struct job_new *in, struct err *e)
 {
-    if (strcmp(in->type, "train") != 0)
-        return err_set(e, ERR_INVALID, "type", "a job's type must be \"train\"");
+    if (strcmp(in->type, "train") != 0 && strcmp(in->type, "tune") != 0 && strcmp(in->type, "evaluate") != 0)
+        return err_set(e, ERR_INVALID, "type", "a job's type must be \"train\", \"tune\" or \"evaluate\"");
     if (!in->model || !id_name_valid(in->model))
         return err_set(
             e, ERR_INVALID, "model",
@@ -202,7 +207,12 @@ int job_submit(struct db *db, const struct job_new *in, const struct actor *by, 
     char id[ID_MAX];
     id_new(id, "job_");
     rc = insert_job(db, in, id, w.price, hold, e);
-    struct job_change c = {db_tenant(db), id, JOB_QUEUED, 1, 0, 0, "info", "queued"};
+    struct job_change c = {.tenant_id = db_tenant(db),
+                           .id = id,
+                           .state = JOB_QUEUED,
+                           .seq = 1,
+                           .level = "info",
+                           .message = "queued"};
     if (!rc) rc = job__tell(db, &c, e);
     if (!rc) rc = audit_job(db, in, id, hold, by, e);
     return rc ? rc : job_find(db, id, a, out, e);

@@ -47,22 +47,37 @@ static int digit_of(char c)
     return -1;
 }
 
-/* n = n × 62 + the next digit; false for a stray character or when it would not fit 256 bits. */
+/* n = n·factor + digits, n in four limbs, the least first; false when it would not fit 256 bits. */
+static bool shift_in(uint64_t n[4], uint64_t factor, uint64_t chunk)
+{
+    uint64_t carry = chunk;
+    for (int i = 0; i < 4; i++) {
+        unsigned __int128 v = (unsigned __int128)n[i] * factor + carry;
+        n[i] = (uint64_t)v;
+        carry = (uint64_t)(v >> 64);
+    }
+    return carry == 0;
+}
+
+/* Ten digits at a time: 62¹⁰ fits 64 bits. False for a stray character or more than 256 bits. */
 static bool unbase62_secret(uint8_t out[KEY_SECRET_LEN], const char *text)
 {
-    memset(out, 0, KEY_SECRET_LEN);
-    for (int i = 0; i < SECRET_CHARS; i++) {
-        int d = digit_of(text[i]);
-        if (d < 0) return false;
-        unsigned carry = (unsigned)d;
-        for (int k = KEY_SECRET_LEN - 1; k >= 0; k--) {
-            unsigned v = out[k] * 62u + carry;
-            out[k] = (uint8_t)v;
-            carry = v >> 8;
+    uint64_t n[4] = {0};
+    bool fits = true;
+    for (int i = 0; i < SECRET_CHARS && fits;) {
+        uint64_t chunk = 0, factor = 1;
+        int end = i == 0 ? SECRET_CHARS % 10 : i + 10;
+        for (; i < end && fits; i++) {
+            int d = digit_of(text[i]);
+            fits = d >= 0;
+            chunk = chunk * 62 + (uint64_t)d;
+            factor *= 62;
         }
-        if (carry) return false;
+        fits = fits && shift_in(n, factor, chunk);
     }
-    return true;
+    for (int i = 0; i < KEY_SECRET_LEN; i++) out[i] = (uint8_t)(n[3 - i / 8] >> (56 - i % 8 * 8));
+    explicit_bzero(n, sizeof n);
+    return fits;
 }
 
 static void base62_crc(char out[CRC_CHARS], uint32_t crc)

@@ -14,7 +14,10 @@ struct alias {
     char name[STORE_NAME_MAX];
     char model[STORE_NAME_MAX];
     int64_t version;
-    int64_t etag; /* grows with each change */
+    int64_t previous;   /* the version that it pointed at before; 0: none to go back to */
+    int64_t canary;     /* the version that gets a share of its calls; 0: none */
+    int64_t canary_ppm; /* that share, in millionths: 1 to 999,999 */
+    int64_t etag;       /* grows with each change */
     int64_t updated_at_us;
 };
 

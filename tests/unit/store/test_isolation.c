@@ -77,7 +77,7 @@ static void a_stranger_finds_no_single_thing(void **state)
     assert_err(ERR_STALE, job_renew(db, job.id, 1, 1000, &cancel, &e));
     assert_err(ERR_STALE, job_progress(db, job.id, 1, "{}", "info", "message", "x", NULL, &e));
     assert_err(ERR_STALE, job_crash(db, job.id, 1, "x", &where, &e));
-    assert_err(ERR_STALE, job_yield(db, job.id, 1, "x", &e));
+    assert_err(ERR_STALE, job_yield(db, job.id, 1, NULL, "x", &e));
     assert_err(ERR_NOT_FOUND, dataset_find(db, scene.dataset, a, &d, &e));
     assert_err(ERR_NOT_FOUND, dataset_delete(db, scene.dataset, &pg_fixture_actor, &e));
     assert_err(ERR_NOT_FOUND, model_find(db, "mine", a, &m, &e));
@@ -88,7 +88,8 @@ static void a_stranger_finds_no_single_thing(void **state)
     assert_err(ERR_NOT_FOUND, version_blob(db, ended.version_id, &b, &e));
     assert_err(ERR_NOT_FOUND, version_list(db, "mine", &(struct page){.limit = 9}, a, &vl, &e));
     assert_err(ERR_NOT_FOUND, alias_list(db, "mine", a, &als, &n, &e));
-    assert_err(ERR_NOT_FOUND, alias_set(db, "mine", "live", 1, -1, &pg_fixture_actor, &al, &e));
+    assert_err(ERR_NOT_FOUND, alias_set(db, "mine", "live", &(struct alias_target){.version = 1}, -1,
+                                        &pg_fixture_actor, &al, &e));
     assert_err(ERR_NOT_FOUND, key_find(db, key.id, a, &k, &e));
     assert_err(ERR_NOT_FOUND, key_revoke(db, key.id, &pg_fixture_actor, NULL, &e));
     assert_err(ERR_NOT_FOUND, blob_find(db, artifact.sha256, &b, &e));

@@ -46,7 +46,7 @@ static void a_submitted_job_is_queued_and_reads_back_as_it_came(void **state)
     assert_int_equal(found.priority, 3);
     assert_int_equal(found.threads, 2);
     assert_int_equal(found.memory_bytes, 1000);
-    assert_int_equal(found.hold_micros, 60 * scene.a.plan.train_second_micros);
+    assert_int_equal(found.hold_micros, 60 * 2 * scene.a.plan.train_second_micros); /* two threads */
     assert_int_equal(found.fence, 0);
     assert_null(found.progress);
     assert_null(found.result);

@@ -96,6 +96,28 @@ static void a_running_time_is_charged_by_the_begun_second(void **state)
     assert_int_equal(scene_number(sql), seconds);
 }
 
+static void each_thread_is_charged(void **state)
+{
+    (void)state;
+    struct job j;
+    struct job_ended ended;
+    char sql[256];
+    scene_submit(scene.a.id, scene.dataset, "threads", &j);
+    int64_t fence = scene_claim(scene.a.id, j.id);
+    snprintf(sql, sizeof sql,
+             "UPDATE jobs SET threads = 3, started_at = now() - interval '9.5 seconds' WHERE id = '%s'",
+             j.id);
+    pg_fixture_exec(sql);
+    scene_finish(scene.a.id, j.id, fence, JOB_SUCCEEDED, &ended);
+    int64_t seconds = ended.cost_micros / scene.a.plan.train_second_micros;
+    assert_in_range(seconds, 30, 60);
+    assert_int_equal(seconds % 3, 0);
+    snprintf(sql, sizeof sql,
+             "SELECT quantity FROM ledger_entries WHERE source = 'job:%s' AND account = 'receivable'", j.id);
+    assert_int_equal(scene_number(sql), seconds);
+    scene_check_invariants();
+}
+
 static void failure_and_cancellation_cost_nothing(void **state)
 {
     (void)state;
@@ -234,6 +256,7 @@ int main(void)
         cmocka_unit_test(success_charges_at_least_one_second_and_captures_once),
         cmocka_unit_test(a_long_run_never_costs_more_than_its_hold),
         cmocka_unit_test(a_running_time_is_charged_by_the_begun_second),
+        cmocka_unit_test(each_thread_is_charged),
         cmocka_unit_test(failure_and_cancellation_cost_nothing),
         cmocka_unit_test(a_finish_under_an_old_fence_changes_nothing),
         cmocka_unit_test(ended_jobs_cannot_be_changed_by_anybody),

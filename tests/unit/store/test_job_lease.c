@@ -252,14 +252,14 @@ static void a_job_that_is_given_back_counts_no_crash(void **state)
     scene_submit(scene.a.id, scene.dataset, "yield", &j);
     int64_t fence = scene_claim(scene.a.id, j.id);
     assert_ok(db_begin(scene.worker, scene.a.id, &e), e);
-    assert_ok(job_yield(scene.worker, j.id, fence, "the worker is shutting down", &e), e);
+    assert_ok(job_yield(scene.worker, j.id, fence, NULL, "the worker is shutting down", &e), e);
     assert_ok(db_commit(scene.worker, &e), e);
     scene_find(scene.a.id, j.id, &j);
     assert_int_equal(j.state, JOB_QUEUED);
     assert_int_equal(j.crashes, 0);
     assert_true(j.fence > fence);
     assert_ok(db_begin(scene.worker, scene.a.id, &e), e);
-    assert_err(ERR_STALE, job_yield(scene.worker, j.id, fence, "again", &e));
+    assert_err(ERR_STALE, job_yield(scene.worker, j.id, fence, NULL, "again", &e));
     db_rollback(scene.worker);
     scene_finish(scene.a.id, j.id, scene_claim(scene.a.id, j.id), JOB_SUCCEEDED, NULL);
     scene_check_invariants();

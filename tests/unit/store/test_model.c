@@ -38,7 +38,8 @@ static int find(const char *model, int64_t number, const char *alias, struct ver
 
 static int set(const char *alias, int64_t number, int64_t etag, struct alias *out, struct err *e)
 {
-    return alias_set(scene.gateway, "iris", alias, number, etag, &pg_fixture_actor, out, e);
+    return alias_set(scene.gateway, "iris", alias, &(struct alias_target){.version = number}, etag,
+                     &pg_fixture_actor, out, e);
 }
 
 static void a_request_without_a_version_means_live_and_without_live_the_newest(void **state)
@@ -183,8 +184,72 @@ static void an_alias_points_at_what_exists_and_has_a_name(void **state)
     assert_string_equal(e.field, "version");
     assert_err(ERR_INVALID, set("Live!", 1, -1, &al, &e));
     assert_string_equal(e.field, "alias");
-    assert_err(ERR_NOT_FOUND, alias_set(scene.gateway, "rose", "live", 1, -1, &pg_fixture_actor, &al, &e));
+    assert_err(ERR_NOT_FOUND, alias_set(scene.gateway, "rose", "live", &(struct alias_target){.version = 1},
+                                        -1, &pg_fixture_actor, &al, &e));
     assert_string_equal(e.field, "model");
+}
+
+static int set_canary(int64_t number, int64_t canary, int64_t ppm, struct alias *out, struct err *e)
+{
+    return alias_set(scene.gateway, "iris", "live",
+                     &(struct alias_target){.version = number, .canary = canary, .canary_ppm = ppm}, -1,
+                     &pg_fixture_actor, out, e);
+}
+
+static int roll_back(int64_t etag, struct alias *out, struct err *e)
+{
+    return alias_roll_back(scene.gateway, "iris", "live", etag, &pg_fixture_actor, out, e);
+}
+
+static void a_rollback_goes_to_the_version_that_served_before_once(void **state)
+{
+    (void)state;
+    struct err e;
+    struct alias al;
+    struct audit_list audit;
+    assert_err(ERR_CONFLICT, roll_back(-1, &al, &e)); /* nothing came before */
+    assert_ok(set("live", 2, -1, &al, &e), e);
+    assert_int_equal(al.previous, 1);
+    assert_ok(set("live", 2, -1, &al, &e), e); /* no move: what came before stays */
+    assert_int_equal(al.previous, 1);
+    assert_err(ERR_CONFLICT, roll_back(al.etag + 1, &al, &e));
+    assert_ok(roll_back(al.etag, &al, &e), e);
+    assert_int_equal(al.version, 1);
+    assert_int_equal(al.previous, 0);
+    assert_err(ERR_CONFLICT, roll_back(-1, &al, &e)); /* not back to the bad one */
+    assert_ok(
+        audit_list(scene.gateway, &(struct page){.limit = 3}, "alias.rolled_back", &scene.arena, &audit, &e),
+        e);
+    assert_string_equal(audit.items[0].data, "{\"model\":\"iris\",\"alias\":\"live\",\"version\":1}");
+    assert_err(ERR_NOT_FOUND,
+               alias_roll_back(scene.gateway, "iris", "nobody", -1, &pg_fixture_actor, &al, &e));
+    assert_string_equal(e.field, "alias");
+    assert_err(ERR_NOT_FOUND, alias_roll_back(scene.gateway, "rose", "live", -1, &pg_fixture_actor, &al, &e));
+    assert_string_equal(e.field, "model");
+}
+
+static void a_rollback_ends_a_canary_and_the_version_stays(void **state)
+{
+    (void)state;
+    struct err e;
+    struct alias al;
+    assert_ok(set("live", 2, -1, &al, &e), e);
+    assert_ok(set_canary(2, 3, 250000, &al, &e), e);
+    assert_int_equal(al.canary, 3);
+    assert_int_equal(al.canary_ppm, 250000);
+    assert_int_equal(al.previous, 1);
+    assert_ok(roll_back(-1, &al, &e), e);
+    assert_int_equal(al.version, 2);
+    assert_int_equal(al.canary, 0);
+    assert_int_equal(al.previous, 1);
+    assert_ok(set_canary(2, 3, 1, &al, &e), e);
+    assert_ok(set("live", 3, -1, &al, &e), e); /* the canary is promoted */
+    assert_int_equal(al.canary, 0);
+    assert_int_equal(al.previous, 2);
+    assert_err(ERR_INVALID, set_canary(3, 3, 1000, &al, &e));
+    assert_string_equal(e.field, "canary.version");
+    assert_err(ERR_NOT_FOUND, set_canary(3, 9, 1000, &al, &e));
+    assert_string_equal(e.field, "version");
 }
 
 static void models_are_listed_with_their_aliases(void **state)
@@ -215,6 +280,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(versions_are_listed_newest_first, begin, rollback),
         cmocka_unit_test_setup_teardown(an_alias_moves_under_its_etag_only, begin, rollback),
         cmocka_unit_test_setup_teardown(an_alias_points_at_what_exists_and_has_a_name, begin, rollback),
+        cmocka_unit_test_setup_teardown(a_rollback_goes_to_the_version_that_served_before_once, begin,
+                                        rollback),
+        cmocka_unit_test_setup_teardown(a_rollback_ends_a_canary_and_the_version_stays, begin, rollback),
         cmocka_unit_test_setup_teardown(models_are_listed_with_their_aliases, begin, rollback),
     };
     return cmocka_run_group_tests(tests, three_versions, scene_down);
