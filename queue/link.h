@@ -40,9 +40,9 @@ struct link_events {
 /* What all processes of one platform share: derived from Redis's password, which they all know. */
 void link_key(uint8_t out[LINK_KEY_LEN], const struct redis_address *redis);
 
-/* address is "unix:/path" or a numeric "host:port" ("[::1]:port"). Never blocks; a failure to connect comes
- * through on_down. ERR_INVALID for an address that is none, ERR_UNAVAILABLE when there is no socket to be
- * had. */
+/* address is "unix:/path", "unix:@name" or a numeric "host:port" ("[::1]:port"). Never blocks; a failure to
+ * connect comes through on_down. ERR_INVALID for an address that is none, ERR_UNAVAILABLE when there is no
+ * socket to be had. */
 int link_dial(struct link **out, struct loop *loop, const char *address, const uint8_t key[LINK_KEY_LEN],
               const struct link_events *events, struct err *e);
 /* Takes fd over, also on failure. */

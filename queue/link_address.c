@@ -11,18 +11,22 @@
 enum { BACKLOG = 256 };
 static const char unix_prefix[] = "unix:";
 
+/* "/path", or "@name" in the kernel's own space of names, where nothing is left behind by the dead. */
 static int parse_path(struct link_address *out, const char *path, struct err *e)
 {
     struct sockaddr_un *a = &out->sockaddr.local;
-    size_t len = strlen(path);
-    if (path[0] != '/' || len >= sizeof a->sun_path)
+    size_t len = strlen(path), most = sizeof a->sun_path - 1;
+    if ((path[0] != '/' && path[0] != '@') || len < 2 || len > most)
         return err_set(
             e, ERR_INVALID, NULL,
-            "\"unix:%.120s\" is no address of a socket: expected an absolute path of at most %zu bytes", path,
-            sizeof a->sun_path - 1);
+            "\"unix:%.120s\" is no address of a socket: expected an absolute path or @name of at most %zu "
+            "bytes",
+            path, most);
+    bool named = path[0] == '@';
     a->sun_family = AF_UNIX;
-    memcpy(a->sun_path, path, len + 1);
-    out->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + 1);
+    memcpy(a->sun_path, path, len);
+    if (named) a->sun_path[0] = '\0';
+    out->len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len + !named);
     return 0;
 }
 

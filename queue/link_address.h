@@ -1,4 +1,5 @@
-/* Where a serving thread listens: "unix:/path" or a numeric "host:port", and the listening socket there. */
+/* Where a serving thread listens: "unix:/path", "unix:@name" (Linux's abstract sockets) or a numeric
+ * "host:port"; and the listening socket there. */
 #ifndef QUEUE_LINK_ADDRESS_H
 #define QUEUE_LINK_ADDRESS_H
 

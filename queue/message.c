@@ -148,6 +148,7 @@ void message_encode(struct buf *out, const struct message *m)
         return;
     case MESSAGE_JOB_RUN:
     case MESSAGE_JOB_CANCEL:
+    case MESSAGE_JOB_YIELD:
     case MESSAGE_JOB_ENDED:
     case MESSAGE_HINT:
         put_text(out, m->job.job_id);
@@ -323,6 +324,7 @@ static void get_body(struct reader *r, struct message *m, struct message_tensor 
         return;
     case MESSAGE_JOB_RUN:
     case MESSAGE_JOB_CANCEL:
+    case MESSAGE_JOB_YIELD:
     case MESSAGE_JOB_ENDED:
     case MESSAGE_HINT:
         get_id(r, m->job.job_id, "job");

@@ -1,9 +1,9 @@
 /* What travels through inboxes: little-endian records of a type byte, a version byte and length-checked
  * fields. No I/O here.
  *
- *   gateway loop ──PREDICT, PREDICT_CANCEL──▶ worker ──PREDICT_REPLY──▶ gateway loop      (over links,
- * queue/link.h) gateway ──HINT {job}, PLACE {version}──▶ scheduler ──JOB_RUN, MODEL_LOAD, MODEL_UNLOAD──▶
- * worker ──JOB_ENDED──▶ scheduler gateway, scheduler ──JOB_CANCEL──▶ worker
+ *   gateway loop ──PREDICT, PREDICT_CANCEL──▶ worker ──PREDICT_REPLY──▶ gateway loop     (over links,
+ * queue/link.h) gateway ──HINT {job}, PLACE {version}──▶ scheduler scheduler ──JOB_RUN, JOB_YIELD,
+ * MODEL_LOAD, MODEL_UNLOAD──▶ worker ──JOB_ENDED──▶ scheduler gateway, scheduler ──JOB_CANCEL──▶ worker
  *
  * Decoding never copies: texts of fixed size are copied into the struct, tensors and their bytes point into
  * the record, which must outlive the message. A record with trailing bytes, an unknown version, an id that is
@@ -28,6 +28,7 @@ enum message_type {
     MESSAGE_PLACE = 7,
     MESSAGE_MODEL_LOAD = 8,
     MESSAGE_MODEL_UNLOAD = 9,
+    MESSAGE_JOB_YIELD = 10,
     MESSAGE_PREDICT_CANCEL = 11,
 };
 
@@ -92,7 +93,7 @@ struct message {
         struct {
             char job_id[ID_MAX], tenant_id[ID_MAX];
             int64_t fence;
-        } job; /* JOB_RUN, JOB_CANCEL, JOB_ENDED; HINT (fence 0) */
+        } job; /* JOB_RUN, JOB_CANCEL, JOB_YIELD, JOB_ENDED; HINT (fence 0) */
         struct {
             char version_id[ID_MAX], tenant_id[ID_MAX];
             uint64_t bytes; /* artifact bytes as far as known, else 0 */

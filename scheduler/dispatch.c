@@ -1,5 +1,5 @@
-/* The policy's decisions carried out: the claim first, synchronously, then the message; a load is asked of a
- * worker. */
+/* The policy's decisions carried out: the claim first, synchronously, then the message; a run is asked to
+ * give way, a worker to load. */
 #include "scheduler/scheduler_state.h"
 
 #include <string.h>
@@ -46,7 +46,7 @@ static void never_ran(struct scheduler *s, const struct policy_action *a)
 static int yield_row(struct db *db, void *arg, struct err *e)
 {
     const struct claim *c = arg;
-    return job_yield(db, c->a->job, c->fence, "the worker could not be told", e);
+    return job_yield(db, c->a->job, c->fence, NULL, "the worker could not be told", e);
 }
 
 /* The claim stands but the message did not get out (or nobody knows): back into the queue under a new fence,
@@ -90,6 +90,22 @@ static void run_job(struct scheduler *s, const struct policy_action *a)
     }
     log_info("job_dispatched", "job=%s tenant=%s worker=%s fence=%lld attempt=%d", j.id, j.tenant_id,
              j.worker, (long long)j.fence, c.attempt);
+}
+
+/* A word that gets lost is said again when the job's next quantum is over. */
+static void yield_job(struct scheduler *s, const struct policy_action *a)
+{
+    const struct running_job *j = running_find(s, a->job);
+    if (!j) return;
+    struct message m = {.type = MESSAGE_JOB_YIELD, .job = {.fence = j->fence}};
+    memcpy(m.job.job_id, j->id, sizeof m.job.job_id);
+    memcpy(m.job.tenant_id, j->tenant_id, sizeof m.job.tenant_id);
+    char key[INBOX_KEY_MAX];
+    inbox_worker_key(key, j->worker);
+    struct err e = {0};
+    int rc = inbox_push(s->redis, key, &m, &e);
+    log_info("job_yield", "job=%s worker=%s fence=%lld sent=%s", j->id, j->worker, (long long)j->fence,
+             rc == 0 ? "yes" : e.message);
 }
 
 /* A living worker that stands in the version's set; false when there is none or Redis did not say. */
@@ -136,9 +152,14 @@ void dispatch_fill(struct scheduler *s)
     struct policy_actions todo = s->actions;
     memset(&s->actions, 0, sizeof s->actions);
     for (size_t i = 0; i < todo.len; i++) {
-        if (todo.data[i].type == POLICY_DISPATCH) {
+        switch (todo.data[i].type) {
+        case POLICY_DISPATCH:
             run_job(s, &todo.data[i]);
-        } else {
+            break;
+        case POLICY_YIELD:
+            yield_job(s, &todo.data[i]);
+            break;
+        case POLICY_LOAD:
             load_model(s, &todo.data[i]);
         }
     }

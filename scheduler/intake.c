@@ -44,7 +44,8 @@ static void on_ended(struct scheduler *s, const struct message *m)
     if (!j || j->fence != m->job.fence) return;
     log_info("job_ended", "job=%s worker=%s fence=%lld", j->id, j->worker, (long long)j->fence);
     running_end(s, m->job.job_id);
-    s->reap_due_ms = 0; /* it may have to wait for a retry, or be queued again */
+    s->fleet_due_ms = 0; /* its worker may be about to stop: not to be given another one, or this one again */
+    s->reap_due_ms = 0;  /* it may have to wait for a retry, or be queued again */
     s->sweep_due_ms = 0;
 }
 

@@ -1,5 +1,5 @@
-/* The policy's state and what each event does to it; who runs where is policy_run.c, what it costs
- * policy_charge.c. */
+/* The policy's state and what each event does to it; who runs where is policy_run.c, who gives way
+ * policy_yield.c, what it costs policy_charge.c. */
 #include "scheduler/policy_state.h"
 
 #include <string.h>
@@ -183,6 +183,7 @@ static int add_job(struct policy *p, struct policy_job **out, const struct polic
     j->slots = ev->slots;
     j->memory_bytes = ev->memory_bytes;
     j->estimate_ms = ev->estimate_ms;
+    j->yieldable = ev->yieldable;
     j->blocked_since_ms = -1;
     if (table_put(&p->jobs, j->id, j) != 0) {
         mem_free(j);
@@ -231,7 +232,7 @@ static int on_ended(struct policy *p, const struct policy_event *ev)
     if (!j) return 0;
     if (!j->worker) return forget(p, j, 0);
     int64_t used_ms = ev->used_ms < 0 ? elapsed_ms(p, j) : ev->used_ms > 0 ? ev->used_ms : 1;
-    policy__charge_learn(p, j->tenant, used_ms);
+    if (!j->yielding) policy__charge_learn(p, j->tenant, used_ms); /* a part of a job says nothing */
     return forget(p, j, used_ms);
 }
 
@@ -345,6 +346,7 @@ static int apply(struct policy *p, const struct policy_event *ev, struct policy_
     }
     policy__charge_overruns(p);
     int rc = policy__fill(p, out, e);
+    if (rc == 0) rc = policy__quanta(p, out, e);
     return rc == 0 ? policy__load(p, out, e) : rc;
 }
 

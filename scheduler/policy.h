@@ -14,6 +14,12 @@
  * charge per running job when they are not. (Start-time fair queueing, Goyal 1996, with the dominant share of
  * Ghodsi's DRF, 2011, as the cost.)
  *
+ * A job that can give way (`yieldable`) is charged one quantum at a time from the start. At the end of each
+ * it asks for the next one: POLICY_FILL grants it, as if it were dispatched anew (V follows), unless another
+ * tenant with less virtual time waits for a job that would fit in its place; then it is asked to yield. Each
+ * job that waits makes at most one give way. Nobody yields to his own tenant, or when v is equal. So the
+ * bound above is one quantum's charge a running job, however long jobs are.
+ *
  * Cost is the job's dominant share × time, in slot-microseconds: max(slots, memory ÷ (memory per slot of the
  * fleet)).
  *
@@ -23,7 +29,7 @@
  *
  *   (unknown) ──JOB_QUEUED──▶ queued ──DISPATCH action──▶ running ──JOB_ENDED──▶ (forgotten, charge settled)
  *                               ▲                            │
- *                               └──JOB_QUEUED (retry) ◀──────┴──JOB_GONE──▶ (forgotten, charge refunded)
+ *                               └─JOB_QUEUED (retry, yield) ◀┴──JOB_GONE──▶ (forgotten, charge refunded)
  */
 #ifndef SCHEDULER_POLICY_H
 #define SCHEDULER_POLICY_H
@@ -38,7 +44,8 @@ struct policy;
 
 struct policy_config {
     uint64_t seed;      /* breaks ties, nothing else */
-    int64_t quantum_ms; /* first estimate of a job's length, and the step in which longer ones are charged */
+    int64_t quantum_ms; /* first estimate of a job's length, the step in which longer ones are charged, and
+                         * after which they may have to give way */
     int64_t ageing_ms;  /* waiting time that one step of priority is worth */
     int64_t reserve_after_ms; /* a job passed over for so long gets a worker kept for it */
     int64_t load_retry_ms;    /* a model load unanswered for so long is asked of another worker */
@@ -82,13 +89,16 @@ struct policy_event {
     int64_t model_bytes;
     int64_t model_free_bytes;
     bool draining;
+    bool yieldable; /* of a job: it may be asked to give way and go on later */
 };
 
 enum { POLICY_WEIGHT_MAX = 1000000, POLICY_PRIORITY_MAX = 100 };
 
 enum policy_action_type {
     POLICY_DISPATCH, /* job, tenant → worker: claim the row, then tell the worker */
-    POLICY_LOAD      /* version, tenant → worker: ask it to load */
+    POLICY_YIELD, /* job, tenant on worker: ask it to give way; asked again a quantum later while it runs on.
+                     Its end is told by POLICY_JOB_ENDED, that it waits again by POLICY_JOB_QUEUED */
+    POLICY_LOAD   /* version, tenant → worker: ask it to load */
 };
 
 struct policy_action {

@@ -47,6 +47,7 @@ void policy__charge_start(struct policy *p, struct policy_job *j, int64_t used_m
     j->share_milli = share_of(p, j);
     j->weight = j->tenant->weight;
     j->charged = 0;
+    if (j->yieldable && estimate_ms > p->config.quantum_ms) estimate_ms = p->config.quantum_ms;
     charge_to(j, used_ms > estimate_ms ? used_ms : estimate_ms);
 }
 
@@ -56,14 +57,31 @@ void policy__charge_settle(struct policy_job *j, int64_t used_ms)
     j->charged = 0;
 }
 
+bool policy__charge_is_used(const struct policy *p, const struct policy_job *j)
+{
+    return p->now_ms - j->started_ms >= j->charged_ms;
+}
+
+bool policy__quantum_is_over(const struct policy *p, const struct policy_job *j)
+{
+    return p->now_ms - j->started_ms >= p->config.quantum_ms;
+}
+
+void policy__charge_quantum(struct policy *p, struct policy_job *j)
+{
+    if (j->yieldable && !policy__quantum_is_over(p, j)) { /* it was thought to be shorter than one */
+        charge_to(j, p->config.quantum_ms);
+        return;
+    }
+    int64_t over_ms = p->now_ms - j->started_ms - j->charged_ms;
+    int64_t quanta = (over_ms > 0 ? over_ms : 0) / p->config.quantum_ms + 1;
+    charge_to(j, j->charged_ms + quanta * p->config.quantum_ms);
+}
+
 void policy__charge_overruns(struct policy *p)
 {
-    for (struct policy_job *j = p->running; j; j = j->next) {
-        int64_t ran_ms = p->now_ms - j->started_ms;
-        if (ran_ms < j->charged_ms) continue;
-        int64_t quanta = (ran_ms - j->charged_ms) / p->config.quantum_ms + 1;
-        charge_to(j, j->charged_ms + quanta * p->config.quantum_ms);
-    }
+    for (struct policy_job *j = p->running; j; j = j->next)
+        if (!j->yieldable && policy__charge_is_used(p, j)) policy__charge_quantum(p, j);
 }
 
 void policy__charge_learn(const struct policy *p, struct policy_tenant *t, int64_t used_ms)

@@ -57,12 +57,25 @@ static enum fit fit(const struct policy *p, const struct policy_job *j, struct p
     return *home ? FIT_NOW : best;
 }
 
+/* Whether waits would fit if runs were gone. A worker that is kept for a job is cleared for it, however much
+ * that takes. */
+bool policy__fits_instead(const struct policy_job *waits, const struct policy_job *runs)
+{
+    const struct policy_worker *w = runs->worker;
+    if (waits->never || !fits_empty(w, waits)) return false;
+    if (w->reserved_for) return w->reserved_for == waits;
+    if (policy__free_slots(w) + runs->slots < waits->slots) return false;
+    return w->memory_bytes == 0 || free_memory(w) >= waits->memory_bytes - runs->memory_bytes;
+}
+
 void policy__run(struct policy *p, struct policy_job *j, struct policy_worker *w, int64_t used_ms)
 {
     if (p->reserved == j) policy__unreserve(p);
     j->worker = w;
     j->started_ms = p->now_ms - used_ms;
     j->blocked_since_ms = -1;
+    j->yielding = false;
+    j->yields_to = NULL;
     w->used_slots += j->slots;
     w->used_memory_bytes += j->memory_bytes;
     j->tenant->running++;
@@ -77,6 +90,7 @@ void policy__run(struct policy *p, struct policy_job *j, struct policy_worker *w
 void policy__unrun(struct policy *p, struct policy_job *j)
 {
     assert(j->worker);
+    policy__break_promise(j);
     j->worker->used_slots -= j->slots;
     j->worker->used_memory_bytes -= j->memory_bytes;
     j->worker = NULL;
@@ -107,7 +121,7 @@ static void reserve(struct policy *p, struct policy_job *j)
     p->reserved = j;
 }
 
-static void passed_over(struct policy *p, struct policy_job *j)
+void policy__passed_over(struct policy *p, struct policy_job *j)
 {
     if (j->blocked_since_ms < 0) j->blocked_since_ms = p->now_ms;
     if (!p->reserved && p->now_ms - j->blocked_since_ms >= p->config.reserve_after_ms) reserve(p, j);
@@ -143,7 +157,7 @@ static enum fit first_fit(struct policy *p, struct policy_tenant *t, struct poli
             j->never = true;
             put_back(t, j);
         } else {
-            passed_over(p, j);
+            policy__passed_over(p, j);
             past[n++] = j;
         }
     }

@@ -26,15 +26,18 @@ struct policy_job {
     int64_t slots, memory_bytes;
     int64_t estimate_ms;      /* 0: none given */
     int64_t blocked_since_ms; /* first passed over for want of memory; −1: never */
+    bool yieldable;
     bool never; /* no worker, however empty, could hold it: behind all others until the fleet changes */
     size_t heap_index;
     /* while it runs */
     struct policy_job *prev, *next;
     int64_t started_ms;
-    int64_t charged_ms;  /* the time that v has been charged for */
-    int64_t charged;     /* …and the charge itself */
-    int64_t share_milli; /* dominant share in thousandths of a slot, as at dispatch */
-    int64_t weight;      /* as at dispatch */
+    int64_t charged_ms;              /* the time that v has been charged for */
+    int64_t charged;                 /* …and the charge itself */
+    int64_t share_milli;             /* dominant share in thousandths of a slot, as at dispatch */
+    int64_t weight;                  /* as at dispatch */
+    bool yielding;                   /* was asked to give way */
+    struct policy_tenant *yields_to; /* for whom; borrowed; NULL: for nobody any more */
 };
 
 struct policy_tenant {
@@ -43,6 +46,7 @@ struct policy_tenant {
     int64_t vtime;
     int64_t average_ms; /* of the jobs that ended: the next one's estimate */
     int64_t running;
+    int64_t promised;         /* jobs that give way to it and still run */
     struct policy_job **heap; /* owned; the jobs themselves are the table's */
     size_t heap_len, heap_cap;
     bool stuck;    /* no worker, however empty, could hold what is at its front */
@@ -92,7 +96,11 @@ policy__action(struct policy_actions *out); /* a zeroed new action at the end, o
 /* policy_charge.c: virtual time */
 void policy__charge_start(struct policy *p, struct policy_job *j, int64_t used_ms);
 void policy__charge_settle(struct policy_job *j, int64_t used_ms);
-void policy__charge_overruns(struct policy *p);
+void policy__charge_overruns(struct policy *p); /* of jobs that cannot yield */
+bool policy__quantum_is_over(const struct policy *p, const struct policy_job *j); /* the first one */
+bool policy__charge_is_used(const struct policy *p, const struct policy_job *j);
+void policy__charge_quantum(struct policy *p,
+                            struct policy_job *j); /* the next one, or as many as it ran over */
 void policy__charge_learn(const struct policy *p, struct policy_tenant *t, int64_t used_ms);
 
 /* policy_run.c: which job runs where */
@@ -100,6 +108,13 @@ void policy__run(struct policy *p, struct policy_job *j, struct policy_worker *w
 void policy__unrun(struct policy *p,
                    struct policy_job *j); /* off its worker; the charge is the caller's business */
 int policy__fill(struct policy *p, struct policy_actions *out, struct err *e);
+
+void policy__passed_over(struct policy *p, struct policy_job *j); /* it is due and does not fit */
+bool policy__fits_instead(const struct policy_job *waits, const struct policy_job *runs);
+
+/* policy_yield.c: who gets the next quantum */
+int policy__quanta(struct policy *p, struct policy_actions *out, struct err *e);
+void policy__break_promise(struct policy_job *j); /* it gives way to nobody any more */
 
 /* policy_load.c: which worker loads a model */
 int policy__model_wanted(struct policy *p, const struct policy_event *ev, struct err *e);

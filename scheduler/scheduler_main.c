@@ -36,7 +36,7 @@ static int read_options(struct options *o, int argc, char **argv, struct err *e)
         {"cron-interval", OPTION_DURATION_MS, &c->cron_ms, "1m", 1000, day_ms, false,
          "how often housekeeping runs"},
         {"quantum", OPTION_DURATION_MS, &c->quantum_ms, "10s", 100, day_ms, false,
-         "step in which running jobs are charged to their tenant's share"},
+         "how long a training job holds its slot before it gives way to a tenant that is due first"},
     };
     option_parse("tenor-scheduler", "Decides which job runs where, bills usage and seals the audit trail",
                  rows, sizeof rows / sizeof *rows, argc, argv);

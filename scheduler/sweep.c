@@ -36,9 +36,10 @@ static struct policy_event job_event_of(enum policy_event_type type, const struc
     struct policy_event ev = {.type = type,
                               .priority = b->priority,
                               .queued_at_ms = b->created_at_us / 1000,
-                              .slots = 1,
+                              .slots = b->threads,
                               .memory_bytes = b->memory_bytes,
-                              .used_ms = b->running_ms};
+                              .used_ms = b->running_ms,
+                              .yieldable = b->yields};
     scheduler__id(ev.job, b->id);
     scheduler__id(ev.tenant, b->tenant_id);
     scheduler__id(ev.worker, b->worker);

@@ -112,7 +112,9 @@ static int set_up(void **state)
     crypto_random(key, sizeof key);
     memset(&near, 0, sizeof near);
     memset(&far, 0, sizeof far);
-    snprintf(address, sizeof address, "unix:/tmp/tenor-link-%d-%d", (int)getpid(), number++);
+    snprintf(address, sizeof address, "unix:%stenor-link-%d-%d", number % 2 ? "@" : "/tmp/", (int)getpid(),
+             number);
+    number++;
     assert_int_equal(link_address_parse(&a, address, NULL), 0);
     assert_int_equal(link_listen(&listening, &a, NULL), 0);
     return loop_create(&loop, NULL);

@@ -74,8 +74,8 @@ static void replies_and_orders_survive_the_wire(void **state)
     message_encode(&b, &reply);
     assert_int_equal(message_decode(&got, room, 0, b.data, b.len, NULL), 0);
     assert_memory_equal(&got.reply, &reply.reply, sizeof reply.reply);
-    static const enum message_type jobs[] = {MESSAGE_JOB_RUN, MESSAGE_JOB_CANCEL, MESSAGE_JOB_ENDED,
-                                             MESSAGE_HINT};
+    static const enum message_type jobs[] = {MESSAGE_JOB_RUN, MESSAGE_JOB_YIELD, MESSAGE_JOB_CANCEL,
+                                             MESSAGE_JOB_ENDED, MESSAGE_HINT};
     for (size_t i = 0; i < 4; i++) {
         struct message job = {.type = jobs[i]};
         id_new(job.job.job_id, "job");

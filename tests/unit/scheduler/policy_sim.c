@@ -10,7 +10,7 @@
 #include "scheduler/table.h"
 
 enum { TENANTS = 5, WORKERS = 3, JOBS = 160, ROUNDS = 220, SLOTS_MAX = 4, LOOK_PAST = 16 };
-enum { MIB = 1 << 20, AGEING_MS = 30000, QUANTUM_MS = 10000 };
+enum { MIB = 1 << 20, AGEING_MS = 30000, QUANTUM_MS = 10000, YIELD_MS = 400 };
 
 enum sim_job_state { ABSENT, WAITS, RUNS, OVER };
 
@@ -18,8 +18,8 @@ struct sim_job {
     char id[ID_MAX];
     enum sim_job_state state;
     int tenant, worker;
-    int64_t slots, memory, priority, queued_at, estimate, length, ends_at;
-    bool known; /* the policy was told of it */
+    int64_t slots, memory, priority, queued_at, estimate, length, ends_at, started_at, yields_at;
+    bool yieldable, yielding;
 };
 
 struct sim_tenant {
@@ -124,7 +124,8 @@ static void tell_job(struct sim *s, enum policy_event_type type, const struct si
                               .priority = s->mutation == SIM_UPSIDE_DOWN ? -j->priority : j->priority,
                               .queued_at_ms = j->queued_at,
                               .estimate_ms = s->mutation == SIM_NO_CHARGE ? 1 : j->estimate,
-                              .used_ms = s->mutation == SIM_NO_CHARGE ? 1 : used};
+                              .used_ms = s->mutation == SIM_NO_CHARGE ? 1 : used,
+                              .yieldable = j->yieldable};
     memcpy(ev.job, j->id, sizeof ev.job);
     memcpy(ev.tenant, s->tenants[j->tenant].id, sizeof ev.tenant);
     if (type == POLICY_JOB_ENDED && s->mutation == SIM_NEVER_FREES && j->priority > 0) return;
@@ -194,9 +195,18 @@ static void served(struct sim *s, int tenant, double service)
     }
 }
 
+/* A job that yields runs on for a moment, and so do others of its tenant meanwhile: a quantum a slot. */
+static double vtime_bound(const struct sim *s)
+{
+    int64_t slots = 0;
+    for (int i = 0; i < WORKERS; i++) slots += s->workers[i].slots;
+    if (s->mode == SIM_QUANTA) return s->largest * (double)(2 + slots);
+    return s->largest * (s->mode == SIM_EXACT ? 1 : 1 + 2 * WORKERS * SLOTS_MAX);
+}
+
 static void check_vtimes(struct sim *s)
 {
-    double bound = s->largest * (s->mode == SIM_EXACT ? 1 : 1 + 2 * WORKERS * SLOTS_MAX) + 4;
+    double bound = vtime_bound(s) + 4;
     for (int a = 0; a < TENANTS; a++) {
         for (int b = 0; b < TENANTS; b++) {
             int64_t va, vb;
@@ -240,10 +250,48 @@ static void check_order(struct sim *s, const struct sim_job *picked)
 
 /* ---- what the policy decided ---- */
 
+/* Only for another tenant that waits, and for each job that waits at most one. */
+static void check_yield(struct sim *s, const struct sim_job *j)
+{
+    int others = 0, yielding = 0;
+    for (int i = 0; i < s->n_jobs; i++) {
+        const struct sim_job *k = &s->jobs[i];
+        others += k->state == WAITS && k->tenant != j->tenant && s->tenants[k->tenant].eligible;
+        /* One whose own tenant waits makes room for that at best. */
+        yielding += k->state == RUNS && k->yielding && k != j && waiting(s, k->tenant) == 0;
+    }
+    if (j->state != RUNS || !j->yieldable) broken(s, "job %s was asked to yield, which it cannot", j->id);
+    if (others == 0) broken(s, "job %s was asked to yield to nobody", j->id);
+    if (s->mode == SIM_QUANTA && yielding >= others)
+        broken(s, "job %s was asked to yield beside %d others for %d jobs that wait", j->id, yielding,
+               others);
+    if (s->now - j->started_at < QUANTUM_MS)
+        broken(s, "job %s was asked to yield after %lld ms", j->id, (long long)(s->now - j->started_at));
+}
+
+static void yield(struct sim *s, const struct policy_action *a)
+{
+    s->out->yields++;
+    for (int i = 0; i < s->n_jobs; i++) {
+        struct sim_job *j = &s->jobs[i];
+        if (strcmp(j->id, a->job) != 0) continue;
+        check_yield(s, j);
+        if (s->mutation == SIM_DEAF) return;
+        if (!j->yielding) j->yields_at = s->now + between(s, 0, YIELD_MS);
+        j->yielding = true;
+        return;
+    }
+    broken(s, "job %s was asked to yield, which nobody knows", a->job);
+}
+
 static void carry_out(struct sim *s, const struct policy_action *a)
 {
     s->out->trace = table_hash(s->out->trace, a->job);
     s->out->trace = table_hash(s->out->trace, a->worker);
+    if (a->type == POLICY_YIELD) {
+        yield(s, a);
+        return;
+    }
     s->out->dispatched++;
     struct sim_job *j = NULL;
     struct sim_worker *w = NULL;
@@ -270,6 +318,8 @@ static void carry_out(struct sim *s, const struct policy_action *a)
     j->state = RUNS;
     j->worker = (int)(w - s->workers);
     j->ends_at = s->now + j->length;
+    j->started_at = s->now;
+    j->yielding = false;
     w->used_slots += j->slots;
     w->used_memory += j->memory;
     s->tenants[j->tenant].running++;
@@ -287,6 +337,11 @@ static void fill(struct sim *s)
         if (s->mutation == SIM_LAZY && i > 0) break;
         carry_out(s, &todo.data[i]);
         if (s->mutation == SIM_TWICE && one_in(s, 20)) carry_out(s, &todo.data[i]);
+    }
+    for (int i = 0; i < s->n_jobs && s->mutation == SIM_RESTLESS; i++) {
+        struct policy_action a = {.type = POLICY_YIELD};
+        memcpy(a.job, s->jobs[i].id, sizeof a.job);
+        if (s->jobs[i].state == RUNS && s->jobs[i].yieldable) carry_out(s, &a);
     }
     policy_actions_dispose(&todo);
     if (s->mode != SIM_CHAOS) check_idle(s); /* a refused claim frees its slot until the next round */
@@ -306,6 +361,11 @@ static void submit(struct sim *s)
     j->queued_at = s->now;
     j->estimate = between(s, 500, 2 * QUANTUM_MS);
     j->length = s->mode == SIM_CHAOS ? between(s, 1, 4 * QUANTUM_MS) : j->estimate;
+    j->yieldable = s->mode == SIM_QUANTA || (s->mode != SIM_EXACT && one_in(s, 2));
+    if (s->mode == SIM_QUANTA) {
+        j->length = one_in(s, 3) ? between(s, 500, 3000) : between(s, QUANTUM_MS, 8 * QUANTUM_MS);
+        j->estimate = QUANTUM_MS;
+    }
     j->memory = memory ? between(s, 1, one_in(s, 6) ? 900 : 300) * MIB : 0;
     double c = charge(s, j, j->estimate), used = charge(s, j, j->length + QUANTUM_MS);
     if (c > s->tenants[j->tenant].largest) s->tenants[j->tenant].largest = c;
@@ -315,10 +375,22 @@ static void submit(struct sim *s)
     note_eligible(s);
 }
 
+/* What it has done counts: it goes on from there. */
+static void give_way(struct sim *s, struct sim_job *j)
+{
+    int64_t used = s->now - j->started_at;
+    j->length -= used;
+    free_job(s, j, WAITS);
+    tell_job(s, POLICY_JOB_ENDED, j, used);
+    tell_job(s, POLICY_JOB_QUEUED, j, 0);
+    j->yielding = false;
+}
+
 static void finish_due(struct sim *s)
 {
     for (int i = 0; i < s->n_jobs; i++) {
         struct sim_job *j = &s->jobs[i];
+        if (j->state == RUNS && j->yielding && j->yields_at <= s->now && j->ends_at > s->now) give_way(s, j);
         if (j->state != RUNS || j->ends_at > s->now) continue;
         free_job(s, j, OVER);
         tell_job(s, POLICY_JOB_ENDED, j, j->length);
@@ -384,7 +456,7 @@ static void set_up(struct sim *s, uint64_t seed)
     for (int i = 0; i < WORKERS; i++) {
         struct sim_worker *w = &s->workers[i];
         snprintf(w->id, sizeof w->id, "inc_%d", i);
-        w->slots = between(s, 1, SLOTS_MAX);
+        w->slots = between(s, 1, s->mode == SIM_QUANTA ? 2 : SLOTS_MAX);
         w->memory = (int64_t)1000 * MIB;
         w->alive = true;
         tell_worker(s, i);
@@ -418,7 +490,7 @@ void sim_run(struct sim_outcome *out, uint64_t seed, enum sim_mode mode, enum si
     s.reserves = mode == SIM_MEMORY && seed % 2 == 0;
     set_up(&s, seed);
     for (int round = 0; round < ROUNDS && !out->broken[0]; round++) {
-        s.now += between(&s, 0, 3000);
+        s.now += between(&s, 0, mode == SIM_QUANTA ? 1000 : 3000);
         finish_due(&s);
         for (int64_t n = between(&s, 0, round % 40 < 20 ? 2 : 0); n > 0; n--) submit(&s);
         if (mode == SIM_CHAOS && one_in(&s, 8)) disturb(&s);

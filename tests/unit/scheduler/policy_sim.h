@@ -12,7 +12,8 @@
 enum sim_mode {
     SIM_EXACT,  /* jobs take as long as estimated, nothing fails: the strict fairness bounds hold */
     SIM_CHAOS,  /* wrong estimates, refused claims, cancelled jobs, dying and draining workers */
-    SIM_MEMORY, /* jobs need memory, some of them nearly a whole worker */
+    SIM_MEMORY, /* jobs need memory, some of them nearly a whole worker; half of them can yield */
+    SIM_QUANTA, /* long jobs that yield, some time after they were asked to */
     SIM_MODES
 };
 
@@ -28,12 +29,14 @@ enum sim_mutation {
     SIM_TWICE,         /* …dispatches a job a second time */
     SIM_NO_CHARGE,     /* …charges nothing for a dispatch */
     SIM_NEVER_FREES,   /* …does not see that jobs end */
+    SIM_DEAF,          /* …asks nobody to yield */
+    SIM_RESTLESS,      /* …asks somebody to yield in each round */
     SIM_MUTATIONS
 };
 
 struct sim_outcome {
     uint64_t trace; /* hash over all that the policy decided */
-    long dispatched;
+    long dispatched, yields;
     char broken[200]; /* the first invariant that did not hold; "" for none */
 };
 

@@ -38,6 +38,12 @@ static void nothing_starves_and_nothing_overflows_when_memory_is_short(void **st
     run_mode(SIM_MEMORY);
 }
 
+static void long_jobs_take_turns_within_a_quantum_and_nobody_yields_for_nothing(void **state)
+{
+    (void)state;
+    run_mode(SIM_QUANTA);
+}
+
 static void the_same_seed_gives_the_same_trace(void **state)
 {
     (void)state;
@@ -79,6 +85,7 @@ int main(void)
         cmocka_unit_test(fairness_bounds_hold_when_estimates_are_exact),
         cmocka_unit_test(invariants_hold_while_workers_die_and_estimates_lie),
         cmocka_unit_test(nothing_starves_and_nothing_overflows_when_memory_is_short),
+        cmocka_unit_test(long_jobs_take_turns_within_a_quantum_and_nobody_yields_for_nothing),
         cmocka_unit_test(the_same_seed_gives_the_same_trace),
         cmocka_unit_test(every_planted_bug_is_found),
     };
