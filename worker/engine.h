@@ -22,8 +22,8 @@ struct engine_config {
     char inc[ID_MAX];                  /* the worker's incarnation */
     const struct redis_address *redis; /* borrowed until engine_free */
     int predict_threads;               /* ≥ 1 */
-    const char
-        *listen; /* where they take predictions: "unix:/folder", or "host:port" and the ports after it */
+    const char *listen; /* where they take predictions: "unix:@name", "unix:/folder", or "host:port" and the
+                           ports after it */
     const char *advertise;    /* the numeric host that gateways dial; NULL: as in listen */
     int64_t model_bytes_max;  /* resident models together */
     int batch_rows_max;       /* 0: 256 */

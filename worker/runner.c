@@ -1,25 +1,35 @@
-/* The talk of a run: start line in, progress out, cancel in, last word out. */
+/* The talk of a run: start line in, progress and checkpoints out, wishes in, last word out. */
 #include "worker/runner.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "learn/dispatch.h"
 
 /* Progress that the supervisor is too slow to read is dropped beyond OUT_MAX; a last word waits so long for
  * it. */
-enum { OUT_MAX = 64 * 1024, LAST_WORD_MS = 30000, ASK_EVERY_US = 5000 };
+enum { OUT_MAX = 64 * 1024, LAST_WORD_MS = 30000, ASK_EVERY_US = 5000, WISH_TOKENS = 20 };
 
 struct talk {
     int fd;
     struct buf in;  /* read, not yet taken as a line */
     struct buf out; /* lines not yet written */
-    bool cancelled;
     int64_t asked_us;
+    /* What the supervisor wishes. */
+    bool cancel, yield, yield_now, save;
+    int64_t began_us, stepped_us; /* when the run began, and took its first step; 0: not yet */
+    int file;                     /* where the next checkpoint goes: 0 or 1 */
+    bool ending;                  /* because of a yield: the checkpoint that comes is the last one */
+    bool marked;                  /* …and has come */
+    int marked_file;
+    struct train_mark mark;
 };
 
 /* ---- lines ---- */
@@ -86,19 +96,65 @@ static int read_start(struct talk *t, cJSON **out, struct err *e)
     return rc;
 }
 
+/* ---- wishes ---- */
+
+/* What is no wish is left alone: nothing else comes after the start. */
+static void take_wish(struct talk *t, const char *line, size_t len)
+{
+    cJSON *message = NULL;
+    struct err e;
+    if (json_parse(&message, line, len, WISH_TOKENS, &e) != 0) return;
+    const cJSON *type = cJSON_GetObjectItemCaseSensitive(message, "type");
+    const char *name = cJSON_IsString(type) ? type->valuestring : "";
+    if (strcmp(name, "cancel") == 0) t->cancel = true;
+    if (strcmp(name, "checkpoint") == 0) t->save = true;
+    if (strcmp(name, "yield") == 0) {
+        t->yield = true;
+        t->yield_now |= cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(message, "now"));
+    }
+    cJSON_Delete(message);
+}
+
+static void hear_wishes(struct talk *t)
+{
+    int64_t now_us = clock_mono_us();
+    if (now_us - t->asked_us < ASK_EVERY_US) return;
+    t->asked_us = now_us;
+    flush(t);
+    while (fill(t)) continue;
+    for (size_t len = line_len(t); len > 0; len = line_len(t)) {
+        take_wish(t, t->in.data, len - 1);
+        buf_consume(&t->in, len);
+    }
+}
+
+/* Whether it has got somewhere since it began: what a yield throws away must not be all that it did. */
+static bool may_yield(const struct talk *t)
+{
+    return t->stepped_us > 0 && clock_mono_us() - t->stepped_us >= t->stepped_us - t->began_us;
+}
+
 /* ---- callbacks of the run ---- */
 
 static bool on_ask(void *ctx)
 {
     struct talk *t = ctx;
-    int64_t now_us = clock_mono_us();
-    if (t->cancelled || now_us - t->asked_us < ASK_EVERY_US) return t->cancelled;
-    t->asked_us = now_us;
-    flush(t);
-    while (fill(t)) continue;
-    /* After the start there is one message that a supervisor sends. */
-    if (line_len(t) > 0) t->cancelled = true;
-    return t->cancelled;
+    hear_wishes(t);
+    t->ending = t->yield_now || (t->yield && may_yield(t));
+    return t->cancel || t->ending;
+}
+
+static bool on_save_due(void *ctx)
+{
+    const struct talk *t = ctx;
+    return t->save;
+}
+
+static int on_save_to(void *ctx)
+{
+    struct talk *t = ctx;
+    t->save = false;
+    return t->cancel ? -1 : RUNNER_CHECKPOINT_FD + t->file;
 }
 
 static void send_line(struct talk *t, struct buf *line)
@@ -109,9 +165,54 @@ static void send_line(struct talk *t, struct buf *line)
     flush(t);
 }
 
-static void on_progress(void *ctx, const struct train_progress *p)
+static void mark_to_json(const struct talk *t, struct json_writer *w)
+{
+    jw_kint(w, "file", t->marked_file);
+    jw_kint(w, "bytes", (int64_t)t->mark.bytes);
+    jw_kint(w, "epoch", t->mark.epoch);
+    jw_kint(w, "step", t->mark.step);
+    jw_knum(w, "took_ms", t->mark.took_ms);
+}
+
+static void on_saved(void *ctx, const struct train_mark *mark)
+{
+    struct talk *t = ctx;
+    t->mark = *mark;
+    t->marked_file = t->file;
+    t->file = 1 - t->file;
+    t->marked = t->ending;
+    if (t->ending) return; /* it goes with the last word */
+    struct buf line = {0};
+    struct json_writer w;
+    jw_init(&w, &line);
+    jw_obj(&w);
+    jw_kstr(&w, "type", "checkpoint");
+    mark_to_json(t, &w);
+    jw_obj_end(&w);
+    buf_char(&line, '\n');
+    if (line.failed) orphaned();
+    buf_append(&t->out, line.data, line.len); /* awaited, and small: never dropped */
+    buf_dispose(&line);
+    flush(t);
+}
+
+static void on_refused(void *ctx, const char *why)
 {
     struct buf line = {0};
+    struct json_writer w;
+    jw_init(&w, &line);
+    jw_obj(&w);
+    jw_kstr(&w, "type", "refused");
+    jw_kstr(&w, "message", why);
+    jw_obj_end(&w);
+    send_line(ctx, &line);
+}
+
+static void on_progress(void *ctx, const struct train_progress *p)
+{
+    struct talk *t = ctx;
+    struct buf line = {0};
+    if (t->stepped_us == 0 && strcmp(p->phase, "train") == 0) t->stepped_us = clock_mono_us();
     struct json_writer w;
     jw_init(&w, &line);
     jw_obj(&w);
@@ -125,6 +226,10 @@ static void on_progress(void *ctx, const struct train_progress *p)
     jw_name(&w, "metrics");
     jw_raw(&w, p->metrics_json ? p->metrics_json : "{}", p->metrics_json ? strlen(p->metrics_json) : 2);
     jw_knum(&w, "eta_seconds", p->eta_seconds);
+    if (p->part) {
+        jw_name(&w, p->part);
+        jw_raw(&w, p->part_json, strlen(p->part_json));
+    }
     jw_obj_end(&w);
     send_line(ctx, &line);
 }
@@ -180,6 +285,7 @@ static int take_limits(struct train_request *r, const cJSON *node, struct err *e
     int rc = json_obj_open(&o, node, "limits", e);
     if (rc == 0) rc = json_take_int(&o, "memory_bytes", 0, INT64_C(1) << 53, &memory_bytes, e);
     if (rc == 0) rc = json_take_num(&o, "seconds", 0, 1e12, &r->seconds, e);
+    if (rc == 0) rc = json_opt_num(&o, "used_seconds", 0, 1e12, &r->used_seconds, e);
     if (rc == 0) rc = json_take_int(&o, "threads", 1, 1024, &threads, e);
     if (rc == 0) rc = json_obj_close(&o, e);
     r->memory_bytes = (size_t)memory_bytes;
@@ -187,22 +293,41 @@ static int take_limits(struct train_request *r, const cJSON *node, struct err *e
     return rc;
 }
 
-static int take_start(struct train_request *r, const cJSON *root, struct err *e)
+/* Read where it lies: the file is the supervisor's, and nobody writes to it any more. */
+static int take_checkpoint(struct train_request *r, int64_t bytes, struct err *e)
+{
+    struct stat st;
+    if (bytes == 0) return 0;
+    if (fstat(RUNNER_CHECKPOINT_FD, &st) != 0 || st.st_size != bytes)
+        return err_set(e, ERR_IO, NULL, "the checkpoint does not have the %lld bytes that it should have",
+                       (long long)bytes);
+    void *at = mmap(NULL, (size_t)bytes, PROT_READ, MAP_SHARED, RUNNER_CHECKPOINT_FD, 0);
+    if (at == MAP_FAILED) return err_errno(e, ERR_IO, "map the checkpoint");
+    r->resume = at;
+    r->resume_bytes = (size_t)bytes;
+    return 0;
+}
+
+static int take_start(struct train_request *r, const char **job, const cJSON *root, struct err *e)
 {
     struct json_obj o;
+    int64_t resume_bytes = 0;
     const char *type;
     const cJSON *inputs = NULL, *limits = NULL;
     int rc = json_obj_open(&o, root, "", e);
     if (rc == 0) rc = json_take_str(&o, "type", 5, 5, &type, e);
+    if (rc == 0) rc = json_opt_str(&o, "job", 1, 16, job, e);
     if (rc == 0) rc = json_take_object(&o, "spec", &r->spec, e);
     if (rc == 0) rc = json_take_object(&o, "schema", &r->schema, e);
     if (rc == 0) rc = json_opt_object(&o, "test_schema", &r->test_schema, e);
     if (rc == 0) rc = json_opt_object(&o, "lineage", &r->lineage, e);
     if (rc == 0) rc = json_take_array(&o, "inputs", 1, TRAIN_MAX_INPUTS, &inputs, e);
     if (rc == 0) rc = json_take_object(&o, "limits", &limits, e);
+    if (rc == 0) rc = json_opt_int(&o, "resume_bytes", 0, INT64_C(1) << 53, &resume_bytes, e);
     if (rc == 0) rc = json_obj_close(&o, e);
     if (rc == 0) rc = take_inputs(r, inputs, e);
     if (rc == 0) rc = take_limits(r, limits, e);
+    if (rc == 0) rc = take_checkpoint(r, resume_bytes, e);
     return rc;
 }
 
@@ -218,8 +343,10 @@ static void say_done(struct talk *t, const struct train_result *r)
     jw_name(&w, "metrics");
     jw_raw(&w, r->metrics.data, r->metrics.len);
     jw_kint(&w, "artifact_bytes", (int64_t)r->artifact_bytes);
-    jw_name(&w, "signature");
-    jw_raw(&w, r->signature.data, r->signature.len);
+    if (r->signature.len) {
+        jw_name(&w, "signature");
+        jw_raw(&w, r->signature.data, r->signature.len);
+    }
     jw_kint(&w, "memory_bytes", (int64_t)r->memory_bytes);
     jw_obj_end(&w);
     buf_char(&line, '\n');
@@ -247,28 +374,68 @@ static void say_failed(struct talk *t, const struct err *why)
     flush_all(t);
 }
 
+/* With the checkpoint if it got that far. */
+static void say_yielded(struct talk *t)
+{
+    struct buf line = {0};
+    struct json_writer w;
+    jw_init(&w, &line);
+    jw_obj(&w);
+    jw_kstr(&w, "type", "yielded");
+    jw_name(&w, "checkpoint");
+    if (t->marked) {
+        jw_obj(&w);
+        mark_to_json(t, &w);
+        jw_obj_end(&w);
+    } else {
+        jw_null(&w);
+    }
+    jw_obj_end(&w);
+    buf_char(&line, '\n');
+    if (line.failed) orphaned();
+    buf_append(&t->out, line.data, line.len);
+    buf_dispose(&line);
+    flush_all(t);
+}
+
+static void say_end(struct talk *t, int rc, struct train_result *result, struct err *why)
+{
+    if (rc == 0) {
+        say_done(t, result);
+        train_result_dispose(result);
+    } else if (rc == ERR_CANCELLED && t->ending && !t->cancel) {
+        say_yielded(t);
+    } else {
+        why->code = rc;
+        say_failed(t, why);
+    }
+}
+
 int runner_run(int control_fd, int artifact_fd)
 {
-    struct talk t = {.fd = control_fd, .in = {.limit = RUNNER_START_MAX_BYTES}};
-    struct train_callbacks callbacks = {
-        .ctx = &t, .progress = on_progress, .message = on_message, .cancelled = on_ask};
+    struct talk t = {.fd = control_fd, .file = 1, .in = {.limit = RUNNER_START_MAX_BYTES}};
+    struct train_callbacks callbacks = {.ctx = &t,
+                                        .progress = on_progress,
+                                        .message = on_message,
+                                        .cancelled = on_ask,
+                                        .save_due = on_save_due,
+                                        .save_to = on_save_to,
+                                        .saved = on_saved,
+                                        .refused = on_refused};
     struct train_request request = {.artifact_fd = artifact_fd};
     struct train_result result = {0};
     struct err e = {0};
     cJSON *start = NULL;
+    const char *job = "train";
     int flags = fcntl(control_fd, F_GETFL);
     if (flags < 0 || fcntl(control_fd, F_SETFL, flags | O_NONBLOCK) != 0) return 1;
     int rc = read_start(&t, &start, &e);
-    if (rc == 0) rc = take_start(&request, start, &e);
+    if (rc == 0) rc = take_start(&request, &job, start, &e);
     if (rc != 0) err_prefix(&e, "the start of the run");
-    if (rc == 0) rc = train_run(&result, &request, &callbacks, &e);
-    if (rc == 0) {
-        say_done(&t, &result);
-        train_result_dispose(&result);
-    } else {
-        e.code = rc;
-        say_failed(&t, &e);
-    }
+    t.began_us = clock_mono_us();
+    if (rc == 0) rc = dispatch_run(&result, job, &request, &callbacks, &e);
+    say_end(&t, rc, &result, &e);
+    if (request.resume) munmap((void *)(uintptr_t)request.resume, request.resume_bytes);
     cJSON_Delete(start);
     buf_dispose(&t.in);
     buf_dispose(&t.out);

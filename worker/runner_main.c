@@ -8,11 +8,12 @@
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "base/option.h"
+#include "tensor/backend.h"
 #include "worker/runner.h"
 #include "worker/sandbox.h"
 
-/* glibc's qsort asks once how much memory there is and remembers; that must not be the first thing behind the
- * walls. */
+/* glibc's qsort asks once how much memory there is and remembers, and AMX has to be asked for; that must not
+ * be the first thing behind the walls. */
 static int compare_bytes(const void *a, const void *b)
 {
     return *(const char *)a - *(const char *)b;
@@ -23,6 +24,7 @@ static void warm_up(void)
     static char bytes[4096];
     qsort(bytes, sizeof bytes, 1, compare_bytes);
     crypto_init();
+    backend_auto();
 }
 
 static void require_supervisor(void)

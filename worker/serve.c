@@ -296,21 +296,22 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
     event_add(s->acceptable, NULL);
 }
 
-/* Where thread `index` listens, as the option says: a folder's sockets, or ports one after another. */
+/* Where thread `index` listens, as the option says: a socket of its own name, in a folder or without, or
+ * ports one after another. */
 static int address_of(struct serve *s, struct err *e)
 {
     const struct engine_config *c = s->config.engine;
     const char *colon = strrchr(c->listen, ':');
     int len, port;
     if (strncmp(c->listen, "unix:", 5) == 0)
-        len = snprintf(s->address, sizeof s->address, "%s/%s-%d", c->listen,
+        len = snprintf(s->address, sizeof s->address, "%s%c%s-%d", c->listen, c->listen[5] == '@' ? '-' : '/',
                        c->inc + strlen(c->inc) - NAME_LEN, s->config.index);
     else if (colon && sscanf(colon + 1, "%d", &port) == 1 && port >= 0 && port + s->config.index < 65536)
         len = snprintf(s->address, sizeof s->address, "%.*s:%d", (int)(colon - c->listen), c->listen,
                        port ? port + s->config.index : 0);
     else
-        return err_set(e, ERR_INVALID, "predict-listen", "\"%.100s\" is neither unix:/folder nor host:port",
-                       c->listen);
+        return err_set(e, ERR_INVALID, "predict-listen",
+                       "\"%.100s\" is none of unix:@name, unix:/folder and host:port", c->listen);
     if (len >= (int)sizeof s->address)
         return err_set(e, ERR_INVALID, "predict-listen", "\"%.60s…\" is too long for an address", c->listen);
     return 0;
@@ -358,7 +359,7 @@ static void close_all(struct serve *s)
         mem_free(c);
     }
     if (s->fd >= 0) close(s->fd);
-    if (s->fd >= 0 && strncmp(s->address, "unix:", 5) == 0) unlink(s->address + 5);
+    if (s->fd >= 0 && strncmp(s->address, "unix:/", 6) == 0) unlink(s->address + 5);
 }
 
 int serve_create(struct serve **out, const struct serve_config *config, struct err *e)

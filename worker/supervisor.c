@@ -32,15 +32,20 @@ static struct run *find_run(struct supervisor *s, const char *job_id, int64_t fe
     return NULL;
 }
 
+static void wake(const struct run *r)
+{
+    uint64_t one = 1;
+    if (write(r->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
+        log_warn("wake_failed", "job=%s", r->job_id);
+}
+
 static void wish(struct run *r, enum run_wish w)
 {
     if (w <= r->wish) return;
     r->wish = w;
-    /* Nobody may be listening at that moment, least of all for data: the child can go now. */
-    if (w >= RUN_YIELD && r->pidfd >= 0) (void)pidfd_send_signal(r->pidfd, SIGKILL, NULL, 0);
-    uint64_t one = 1;
-    if (write(r->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN)
-        log_warn("wake_failed", "job=%s", r->job_id);
+    /* Nobody may be listening at that moment: the child can go now. */
+    if (w == RUN_LOST && r->pidfd >= 0) (void)pidfd_send_signal(r->pidfd, SIGKILL, NULL, 0);
+    wake(r);
 }
 
 static void wish_of_job(struct supervisor *s, const char *job_id, int64_t fence, enum run_wish w)
@@ -61,6 +66,15 @@ static void on_lost(void *arg, const char *job_id, int64_t fence)
     wish_of_job(arg, job_id, fence, RUN_LOST);
 }
 
+bool run_take_save(struct supervisor *s, struct run *run)
+{
+    pthread_mutex_lock(&s->lock);
+    bool save = run->save;
+    run->save = false;
+    pthread_mutex_unlock(&s->lock);
+    return save;
+}
+
 enum run_wish run_wish_of(struct supervisor *s, const struct run *run)
 {
     pthread_mutex_lock(&s->lock);
@@ -73,7 +87,7 @@ void run_set_pidfd(struct supervisor *s, struct run *run, int pidfd)
 {
     pthread_mutex_lock(&s->lock);
     run->pidfd = pidfd;
-    if (pidfd >= 0 && run->wish >= RUN_YIELD) (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
+    if (pidfd >= 0 && run->wish == RUN_LOST) (void)pidfd_send_signal(pidfd, SIGKILL, NULL, 0);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -86,9 +100,9 @@ static int accept_run(struct supervisor *s, const char *tenant_id, const char *j
     if (!r || s->stopping) return ERR_OVERLOAD;
     int wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wake_fd < 0) return ERR_IO;
-    *r = (struct run){.state = RUN_ACCEPTED, .fence = fence, .wake_fd = wake_fd, .pidfd = -1};
+    *r = (struct run){.state = RUN_ACCEPTED, .fence = fence, .slots = 1, .wake_fd = wake_fd, .pidfd = -1};
     /* What arrives after the drain began goes back through the same door. */
-    if (s->draining) r->wish = RUN_YIELD;
+    if (s->draining) r->wish = RUN_LEAVE;
     snprintf(r->job_id, sizeof r->job_id, "%s", job_id);
     snprintf(r->tenant_id, sizeof r->tenant_id, "%s", tenant_id);
     pthread_cond_broadcast(&s->changed);
@@ -115,9 +129,15 @@ void supervisor_cancel(struct supervisor *s, const char *job_id, int64_t fence)
     wish_of_job(s, job_id, fence, RUN_CANCEL);
 }
 
+void supervisor_yield(struct supervisor *s, const char *job_id, int64_t fence)
+{
+    wish_of_job(s, job_id, fence, RUN_YIELD);
+}
+
 void supervisor_describe(struct supervisor *s, struct heartbeat *h)
 {
     int64_t used_bytes = 0;
+    int used = 0;
     h->slots = s->config.slots;
     h->jobs_len = 0;
     pthread_mutex_lock(&s->lock);
@@ -128,10 +148,10 @@ void supervisor_describe(struct supervisor *s, struct heartbeat *h)
         memcpy(j->job_id, r->job_id, sizeof j->job_id);
         j->fence = r->fence;
         used_bytes += r->memory_bytes;
+        used += r->slots;
     }
     h->draining = s->draining;
     pthread_mutex_unlock(&s->lock);
-    int used = (int)h->jobs_len;
     h->slots_free = used < h->slots ? h->slots - used : 0;
     h->job_memory_bytes = s->config.job_memory_bytes;
     h->job_memory_free = used_bytes < h->job_memory_bytes ? h->job_memory_bytes - used_bytes : 0;
@@ -166,10 +186,11 @@ void supervisor__tell_model(struct supervisor *s, const char *tenant_id, const c
 
 /* ---- slot threads ---- */
 
-static void note_memory(struct supervisor *s, struct run *run, int64_t memory_bytes)
+static void note_size(struct supervisor *s, struct run *run, const struct job *job)
 {
     pthread_mutex_lock(&s->lock);
-    run->memory_bytes = memory_bytes;
+    run->memory_bytes = job->memory_bytes;
+    run->slots = job->threads;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -180,7 +201,8 @@ static int load_patiently(struct order *order, struct slot *slot, struct run *ru
     for (;;) {
         int rc = order_load(order, slot, run, e);
         bool passing = rc == ERR_UNAVAILABLE || rc == ERR_TIMEOUT || rc == ERR_OVERLOAD;
-        if (!passing || run_wish_of(slot->s, run) >= RUN_YIELD) return rc;
+        enum run_wish wish = run_wish_of(slot->s, run);
+        if (!passing || wish == RUN_LEAVE || wish == RUN_LOST) return rc;
         struct timespec pause = {.tv_nsec = 200000000};
         nanosleep(&pause, NULL);
     }
@@ -189,17 +211,18 @@ static int load_patiently(struct order *order, struct slot *slot, struct run *ru
 static void carry_out(struct slot *slot, struct run *run)
 {
     struct order *order = mem_alloc(1, sizeof *order);
-    struct outcome outcome = {.type = OUTCOME_LOST};
+    struct outcome outcome = {.type = OUTCOME_LOST, .checkpoint_fd = -1};
     struct err e = {0};
     int artifact_fd = -1;
     int rc = load_patiently(order, slot, run, &e);
-    if (rc == 0) note_memory(slot->s, run, order->job.memory_bytes);
-    if (rc != 0 && rc != ERR_STALE && !run_wish_of(slot->s, run)) {
+    if (rc == 0) note_size(slot->s, run, &order->job);
+    enum run_wish wish = run_wish_of(slot->s, run);
+    if (rc != 0 && rc != ERR_STALE && wish < RUN_LEAVE) {
         outcome.type = OUTCOME_CRASHED;
         outcome.why = e;
     } else if (rc == 0 && order->job.cancel_requested) {
         outcome.type = OUTCOME_CANCELLED;
-    } else if (run_wish_of(slot->s, run) == RUN_YIELD) {
+    } else if (wish == RUN_LEAVE) {
         outcome.type = OUTCOME_YIELDED;
     } else if (rc == 0) {
         log_info("job_started", "job=%s fence=%lld attempt=%d", run->job_id, (long long)run->fence,
@@ -208,6 +231,7 @@ static void carry_out(struct slot *slot, struct run *run)
     }
     finish_outcome(slot, run, order, &outcome, artifact_fd);
     if (artifact_fd >= 0) close(artifact_fd);
+    if (outcome.checkpoint_fd >= 0) close(outcome.checkpoint_fd);
     mem_free(outcome.metrics);
     mem_free(outcome.signature);
     blob_key_wipe(&order->key);
@@ -339,7 +363,7 @@ static bool any_run(const struct supervisor *s)
 static void hand_back_all(struct supervisor *s)
 {
     for (size_t i = 0; i < HEARTBEAT_JOBS_MAX; i++) {
-        if (s->runs[i].state != RUN_FREE) wish(&s->runs[i], RUN_YIELD);
+        if (s->runs[i].state != RUN_FREE) wish(&s->runs[i], RUN_LEAVE);
     }
 }
 
@@ -347,6 +371,12 @@ void supervisor_close(struct supervisor *s)
 {
     pthread_mutex_lock(&s->lock);
     s->draining = true;
+    for (size_t i = 0; i < HEARTBEAT_JOBS_MAX; i++) {
+        struct run *r = &s->runs[i];
+        if (r->state == RUN_FREE) continue;
+        r->save = true;
+        wake(r);
+    }
     pthread_mutex_unlock(&s->lock);
 }
 

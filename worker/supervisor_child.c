@@ -18,6 +18,7 @@
 
 /* A line: a progress report or a last word with its metrics and signature. */
 enum { LINE_MAX_BYTES = 4 << 20, ABOVE_FDS = 64, ARGS_MAX = 8 };
+enum { OWN_FDS = RUNNER_FIRST_INPUT_FD - RUNNER_CONTROL_FD };
 
 /* ---- spawn ---- */
 
@@ -48,13 +49,13 @@ static int plan_attributes(posix_spawnattr_t *attr)
 static int exec_runner(struct child *c, const struct child_config *config,
                        posix_spawn_file_actions_t *actions, posix_spawnattr_t *attr)
 {
-    char memory[40], cpu[40], file[40], blas[40];
+    char memory[40], cpu[40], file[40];
     snprintf(memory, sizeof memory, "--memory=%lld", (long long)config->memory_bytes);
     snprintf(cpu, sizeof cpu, "--cpu-seconds=%lld", (long long)config->cpu_seconds);
     snprintf(file, sizeof file, "--file-size=%lld", (long long)config->file_bytes);
     /* The one thing in its environment: without it OpenBLAS makes a thread and a buffer per core when it is
-     * loaded. */
-    snprintf(blas, sizeof blas, "OPENBLAS_NUM_THREADS=%d", config->threads);
+     * loaded. A run's threads are its own. */
+    char blas[] = "OPENBLAS_NUM_THREADS=1";
     char name[] = "tenor-runner";
     char *argv[ARGS_MAX] = {name, memory, cpu, file, NULL};
     char *envp[] = {blas, NULL};
@@ -63,9 +64,11 @@ static int exec_runner(struct child *c, const struct child_config *config,
 
 static int spawn(struct child *c, const struct child_config *config, int theirs, struct err *e)
 {
-    int sources[2 + TRAIN_MAX_INPUTS] = {theirs, c->artifact_fd}, moved[2 + TRAIN_MAX_INPUTS];
-    size_t n = 2 + config->n_inputs;
-    for (size_t i = 0; i < config->n_inputs; i++) sources[2 + i] = config->input_fds[i];
+    int sources[OWN_FDS + TRAIN_MAX_INPUTS] = {theirs, c->artifact_fd, c->checkpoint_fd[0],
+                                               c->checkpoint_fd[1]};
+    int moved[OWN_FDS + TRAIN_MAX_INPUTS];
+    size_t n = OWN_FDS + config->n_inputs;
+    for (size_t i = 0; i < config->n_inputs; i++) sources[OWN_FDS + i] = config->input_fds[i];
     for (size_t i = 0; i < n; i++) moved[i] = -1;
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
@@ -92,14 +95,21 @@ static int spawn(struct child *c, const struct child_config *config, int theirs,
 
 int child_spawn(struct child *c, const struct child_config *config, struct err *e)
 {
-    *c = (struct child){.pidfd = -1, .control_fd = -1, .artifact_fd = -1, .in = {.limit = LINE_MAX_BYTES}};
+    *c = (struct child){.pidfd = -1,
+                        .control_fd = -1,
+                        .artifact_fd = -1,
+                        .checkpoint_fd = {-1, -1},
+                        .in = {.limit = LINE_MAX_BYTES}};
     int pair[2] = {-1, -1}, rc;
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
         return err_errno(e, ERR_IO, "make the runner's control socket");
     }
     c->control_fd = pair[0];
     c->artifact_fd = memfd_create("artifact", MFD_CLOEXEC);
-    rc = c->artifact_fd < 0 || fcntl(pair[0], F_SETFL, O_NONBLOCK) != 0
+    for (int i = 0; i < RUNNER_CHECKPOINTS; i++)
+        c->checkpoint_fd[i] = memfd_create("checkpoint", MFD_CLOEXEC);
+    rc = c->artifact_fd < 0 || c->checkpoint_fd[0] < 0 || c->checkpoint_fd[1] < 0 ||
+                 fcntl(pair[0], F_SETFL, O_NONBLOCK) != 0
              ? err_errno(e, ERR_IO, "make the runner's descriptors")
              : spawn(c, config, pair[1], e);
     close(pair[1]);
@@ -208,6 +218,13 @@ bool child_reap(struct child *c)
     return c->reaped;
 }
 
+int child_take_checkpoint(struct child *c, int index)
+{
+    int fd = c->checkpoint_fd[index];
+    c->checkpoint_fd[index] = -1;
+    return fd;
+}
+
 int child_dispose(struct child *c)
 {
     if (c->pid > 0 && !c->reaped) {
@@ -217,6 +234,10 @@ int child_dispose(struct child *c)
     }
     if (c->pidfd >= 0) close(c->pidfd);
     if (c->control_fd >= 0) close(c->control_fd);
+    for (int i = 0; i < RUNNER_CHECKPOINTS; i++) {
+        int fd = child_take_checkpoint(c, i);
+        if (fd >= 0) close(fd);
+    }
     buf_dispose(&c->in);
     buf_dispose(&c->out);
     c->pidfd = c->control_fd = -1;

@@ -14,15 +14,17 @@
 #include <sys/types.h>
 #include "base/buf.h"
 #include "base/err.h"
+#include "worker/runner.h"
 
 struct child {
     pid_t pid;
     int pidfd;      /* owned, as all descriptors here; −1: none */
     int control_fd; /* non-blocking */
     int artifact_fd;
-    struct buf in;  /* what it said, as far as not taken */
-    struct buf out; /* what we say, as far as not sent */
-    bool closed;    /* its side of the control socket is */
+    int checkpoint_fd[RUNNER_CHECKPOINTS]; /* memfds that it writes to in turn, and may read from */
+    struct buf in;                         /* what it said, as far as not taken */
+    struct buf out;                        /* what we say, as far as not sent */
+    bool closed;                           /* its side of the control socket is */
     bool reaped;
     int status; /* of waitpid, when reaped */
 };
@@ -30,10 +32,9 @@ struct child {
 struct child_config {
     const char *runner;
     const char *folder;   /* empty; where it stands */
-    const int *input_fds; /* read ends; become descriptors 5 … */
+    const int *input_fds; /* read ends; become descriptors RUNNER_FIRST_INPUT_FD … */
     size_t n_inputs;
     int64_t memory_bytes, cpu_seconds, file_bytes; /* 0 for no limit */
-    int threads;
 };
 
 /* On success the child runs, walls up, and waits for its start line. input_fds stay the caller's. */
@@ -53,6 +54,8 @@ void child_line_done(struct child *c, size_t len);
 void child_kill(struct child *c, int signal);
 /* Collects the exit status if it has exited; true once it has. */
 bool child_reap(struct child *c);
+/* The file is the caller's from now on. −1: there is none, or it was taken already. */
+int child_take_checkpoint(struct child *c, int index);
 /* Kills and waits when it still runs; closes everything but artifact_fd, which is handed back (−1: none). */
 int child_dispose(struct child *c);
 

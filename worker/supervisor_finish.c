@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "learn/model.h"
+#include "worker/supervisor_save.h"
 
 enum { FIRST_WAIT_MS = 50, LONGEST_WAIT_MS = 1000, APPEND_BYTES = 1 << 20 };
 
@@ -19,6 +20,9 @@ struct finish {
     struct job_ended ended;
     const char *reason;
     enum job_state state;
+    bool has_checkpoint;
+    struct blob blob; /* the checkpoint's */
+    int64_t epoch, step;
 };
 
 /* ---- transactions ---- */
@@ -39,7 +43,8 @@ static int crash_tx(struct db *db, void *arg, struct err *e)
 static int yield_tx(struct db *db, void *arg, struct err *e)
 {
     const struct finish *f = arg;
-    return job_yield(db, f->run->job_id, f->run->fence, f->reason, e);
+    struct job_checkpoint c = {.blob = &f->blob, .epoch = f->epoch, .step = f->step};
+    return job_yield(db, f->run->job_id, f->run->fence, f->has_checkpoint ? &c : NULL, f->reason, e);
 }
 
 static bool passing(int rc)
@@ -146,13 +151,14 @@ static void settle_done(struct finish *f, const struct order *order, const struc
 {
     struct err e = {0};
     struct blob artifact;
-    int rc = store_artifact(f, order, outcome->artifact_bytes, artifact_fd, &artifact, &e);
+    bool makes = job_makes_version(&order->job);
+    int rc = makes ? store_artifact(f, order, outcome->artifact_bytes, artifact_fd, &artifact, &e) : 0;
     if (rc != 0) {
         settle_crash(f, e.message);
         return;
     }
     f->end = (struct job_end){.state = JOB_SUCCEEDED,
-                              .artifact = &artifact,
+                              .artifact = makes ? &artifact : NULL,
                               .metrics = outcome->metrics,
                               .signature = outcome->signature,
                               .memory_bytes = outcome->memory_bytes};
@@ -162,7 +168,24 @@ static void settle_done(struct finish *f, const struct order *order, const struc
         return;
     }
     log_end(f, rc, "succeeded", &e);
-    if (rc == 0) supervisor__tell_model(f->slot->s, f->run->tenant_id, order->job.model);
+    if (rc == 0 && makes) supervisor__tell_model(f->slot->s, f->run->tenant_id, order->job.model);
+}
+
+/* Without its checkpoint it goes on from an older one, or from the beginning. */
+static void settle_yielded(struct finish *f, const struct order *order, const struct outcome *o)
+{
+    struct err e = {0};
+    f->epoch = o->mark.epoch;
+    f->step = o->mark.step;
+    f->reason =
+        run_wish_of(f->slot->s, f->run) == RUN_YIELD ? "another tenant was due" : "the worker is stopping";
+    if (o->checkpoint_fd >= 0) {
+        int rc =
+            save_blob(&f->blob, f->slot->s->config.blobs, &order->key, o->checkpoint_fd, o->mark.bytes, &e);
+        f->has_checkpoint = rc == 0;
+        if (rc != 0) log_warn("checkpoint_not_stored", "job=%s message=\"%s\"", f->run->job_id, e.message);
+    }
+    log_end(f, persist(f, yield_tx, &e), "yielded", &e);
 }
 
 void finish_outcome(struct slot *slot, const struct run *run, const struct order *order,
@@ -185,8 +208,7 @@ void finish_outcome(struct slot *slot, const struct run *run, const struct order
         log_end(&f, persist(&f, finish_tx, &e), "cancelled", &e);
         return;
     case OUTCOME_YIELDED:
-        f.reason = "the worker is stopping";
-        log_end(&f, persist(&f, yield_tx, &e), "handed back", &e);
+        settle_yielded(&f, order, outcome);
         return;
     case OUTCOME_LOST:
         log_info("job_abandoned", "job=%s fence=%lld", run->job_id, (long long)run->fence);

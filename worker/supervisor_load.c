@@ -2,6 +2,8 @@
 #include "worker/supervisor_state.h"
 
 #include <string.h>
+#include "learn/assess.h"
+#include "store/version.h"
 
 struct load {
     struct order *out;
@@ -25,6 +27,17 @@ static int find_parts(struct db *db, struct order *o, const struct dataset *d, b
     return 0;
 }
 
+/* The version that an evaluate job scores comes through a pipe like the data. */
+static int find_model(struct db *db, struct order *o, struct err *e)
+{
+    if (o->n_parts == TRAIN_MAX_INPUTS)
+        return err_set(e, ERR_INTERNAL, "dataset", "the job's dataset has more than %d parts",
+                       TRAIN_MAX_INPUTS - 1);
+    struct part *p = &o->parts[o->n_parts++];
+    *p = (struct part){.dataset_part = {.role = ASSESS_ROLE}};
+    return version_blob(db, o->job.version_id, &p->blob, e);
+}
+
 static int load(struct db *db, void *arg, struct err *e)
 {
     struct load *l = arg;
@@ -42,6 +55,9 @@ static int load(struct db *db, void *arg, struct err *e)
         rc = dataset_find(db, o->job.test_dataset_id, a, &o->test, e);
         if (rc == 0) rc = find_parts(db, o, &o->test, true, e);
     }
+    if (rc == 0 && o->job.version_id[0]) rc = find_model(db, o, e);
+    if (rc == 0 && o->job.checkpoint_sha256[0])
+        rc = blob_find(db, o->job.checkpoint_sha256, &o->checkpoint, e);
     if (rc == 0) rc = blob_key_load(db, l->slot->s->config.blobs, &o->key, e);
     if (rc == 0) o->job.cancel_requested = cancel;
     return rc;

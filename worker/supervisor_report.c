@@ -8,7 +8,14 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-enum { PROGRESS_EVERY_MS = 500, EVENTS_BURST = 20, EVENTS_PER_S = 4, MESSAGES_MAX = 200, TEXT_MAX = 1000 };
+enum {
+    PLACE_TOKENS = 10000,
+    PROGRESS_EVERY_MS = 500,
+    EVENTS_BURST = 20,
+    EVENTS_PER_S = 4,
+    MESSAGES_MAX = 600,
+    TEXT_MAX = 1000
+};
 
 struct entry {
     const struct run *run;
@@ -32,10 +39,42 @@ static void put(struct report *r, const struct entry *entry)
     if (rc != 0) log_debug("progress_unwritten", "job=%s message=\"%s\"", r->run->job_id, e.message);
 }
 
-void report_init(struct report *r, struct slot *slot, const struct run *run)
+static double number(const cJSON *o, const char *name)
 {
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(o, name);
+    return cJSON_IsNumber(n) ? n->valuedouble : -1;
+}
+
+/* How far a progress report is; measuring the finished model is beyond every epoch. */
+static void place_of(const cJSON *m, double *epoch, double *step)
+{
+    const cJSON *phase = cJSON_GetObjectItemCaseSensitive(m, "phase");
+    bool done = cJSON_IsString(phase) && strcmp(phase->valuestring, "evaluate") == 0;
+    *epoch = done ? 1e18 : number(m, "epoch");
+    *step = number(m, "step");
+}
+
+static bool told_already(const struct report *r, const cJSON *m)
+{
+    double epoch, step;
+    place_of(m, &epoch, &step);
+    return epoch < r->floor_epoch || (epoch == r->floor_epoch && step <= r->floor_step);
+}
+
+void report_init(struct report *r, struct slot *slot, const struct run *run, const char *progress)
+{
+    cJSON *last = NULL;
     *r =
         (struct report){.slot = slot, .run = run, .event_credit = EVENTS_BURST, .credit_ms = clock_mono_ms()};
+    report_restart(r);
+    if (!progress || json_parse(&last, progress, strlen(progress), PLACE_TOKENS, NULL) != 0) return;
+    place_of(last, &r->floor_epoch, &r->floor_step);
+    cJSON_Delete(last);
+}
+
+void report_restart(struct report *r)
+{
+    r->floor_epoch = r->floor_step = -2;
 }
 
 void report_dispose(struct report *r)
@@ -95,15 +134,10 @@ void report_flush(struct report *r)
     write_held(r, true);
 }
 
-static double number(const cJSON *o, const char *name)
-{
-    const cJSON *n = cJSON_GetObjectItemCaseSensitive(o, name);
-    return cJSON_IsNumber(n) ? n->valuedouble : -1;
-}
-
 static void write_progress(struct json_writer *w, const cJSON *m, const cJSON *metrics)
 {
-    static const char *const counts[] = {"epoch", "epochs", "step", "steps"};
+    static const char *const counts[] = {"epoch", "epochs", "step", "steps"}, *const parts[] = {"trial",
+                                                                                                "fold"};
     const cJSON *phase = cJSON_GetObjectItemCaseSensitive(m, "phase");
     double eta = number(m, "eta_seconds");
     jw_obj(w);
@@ -114,6 +148,12 @@ static void write_progress(struct json_writer *w, const cJSON *m, const cJSON *m
     }
     jw_name(w, "metrics");
     jw_node(w, metrics);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const cJSON *part = cJSON_GetObjectItemCaseSensitive(m, parts[i]);
+        if (!cJSON_IsObject(part)) continue;
+        jw_name(w, parts[i]);
+        jw_node(w, part);
+    }
     jw_name(w, "eta_seconds");
     if (eta >= 0) {
         jw_num(w, eta);
@@ -123,10 +163,32 @@ static void write_progress(struct json_writer *w, const cJSON *m, const cJSON *m
     jw_obj_end(w);
 }
 
+/* For people; what is no count is 0. */
+static long long count(const cJSON *o, const char *name)
+{
+    double n = number(o, name);
+    return n >= 0 && n < 1e15 ? (long long)n : 0;
+}
+
+/* "epoch 2 of 9", of which trial or fold. */
+static void name_epoch(struct report *r, const cJSON *m)
+{
+    static const char *const parts[] = {"trial", "fold"};
+    char part[64] = "";
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        const cJSON *which = cJSON_GetObjectItemCaseSensitive(m, parts[i]);
+        if (cJSON_IsObject(which))
+            snprintf(part, sizeof part, "%s %lld of %lld, ", parts[i], count(which, "number"),
+                     count(which, "of"));
+    }
+    snprintf(r->held_text, sizeof r->held_text, "%sepoch %lld of %lld", part, count(m, "epoch"),
+             count(m, "epochs"));
+}
+
 void report_progress(struct report *r, const cJSON *m)
 {
     const cJSON *metrics = cJSON_GetObjectItemCaseSensitive(m, "metrics");
-    if (!cJSON_IsObject(metrics)) return;
+    if (!cJSON_IsObject(metrics) || told_already(r, m)) return;
     if (metrics->child) { /* a phase without metrics of its own must not wipe out what is known */
         cJSON_Delete(r->metrics);
         r->metrics = cJSON_Duplicate(metrics, true);
@@ -141,8 +203,7 @@ void report_progress(struct report *r, const cJSON *m)
         jw_init(&w, &json);
         write_progress(&w, m, metrics);
         replace(&r->held_event, &json);
-        snprintf(r->held_text, sizeof r->held_text, "epoch %.0f of %.0f", number(m, "epoch"),
-                 number(m, "epochs"));
+        name_epoch(r, m);
     }
     report_due(r);
 }

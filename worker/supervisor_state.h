@@ -13,19 +13,22 @@
 #include "worker/supervisor.h"
 #include "worker/supervisor_cgroup.h"
 
-/* What is wanted of a run, in order of urgency: a later one replaces an earlier one. */
-enum run_wish { RUN_ON, RUN_CANCEL, RUN_YIELD, RUN_LOST };
+/* What is wanted of a run, in order of urgency: a later one replaces an earlier one.
+ * RUN_YIELD: make way when you have got somewhere. RUN_LEAVE: make way at once, the worker stops. */
+enum run_wish { RUN_ON, RUN_YIELD, RUN_LEAVE, RUN_CANCEL, RUN_LOST };
 
 enum run_state { RUN_FREE, RUN_ACCEPTED, RUN_TAKEN };
 
-/* One accepted job. The slot thread that took it owns it; `state`, `wish`, `memory_bytes` and
- * `pidfd` are under the supervisor's lock. */
+/* One accepted job. The slot thread that took it owns it; `state`, `wish`, `save`, `memory_bytes`, `slots`
+ * and `pidfd` are under the supervisor's lock. */
 struct run {
     enum run_state state;
     enum run_wish wish;
+    bool save; /* a checkpoint is wanted now */
     char job_id[ID_MAX], tenant_id[ID_MAX];
     int64_t fence;
     int64_t memory_bytes; /* that the job may use; 0 until its row has been read */
+    int slots;            /* that it takes; 1 until then */
     int wake_fd;          /* eventfd, readable when the wish changed; opened when accepted */
     int pidfd;            /* of the child, so that a lost lease kills it from any thread; −1: none */
 };
@@ -64,10 +67,18 @@ struct order {
     struct dataset train, test; /* test.id is "" when there is none */
     int n_parts;
     struct part parts[TRAIN_MAX_INPUTS];
-    struct blob_key key; /* to be wiped */
+    struct blob checkpoint; /* with job.checkpoint_sha256 */
+    struct blob_key key;    /* to be wiped */
 };
 /* ERR_STALE when the job is not ours under that fence. */
 int order_load(struct order *out, struct slot *slot, const struct run *run, struct err *e);
+
+/* A checkpoint in one of a child's files, and where in the training it stands. */
+struct mark {
+    int file;
+    int64_t bytes, epoch, step;
+    double took_ms; /* of the runner's time */
+};
 
 /* ---- how a run ended */
 enum outcome_type {
@@ -83,6 +94,8 @@ struct outcome {
     enum outcome_type type;
     char *metrics, *signature; /* DONE; owned JSON texts */
     int64_t artifact_bytes, memory_bytes;
+    int checkpoint_fd; /* YIELDED; owned: a memfd with the newest checkpoint, described by mark; −1: none */
+    struct mark mark;
     struct err why; /* FAILED: code, field and message for the tenant. CRASHED: the message is the reason */
 };
 
@@ -96,6 +109,8 @@ void finish_outcome(struct slot *slot, const struct run *run, const struct order
                     const struct outcome *outcome, int artifact_fd);
 
 /* supervisor.c */
+/* Whether a checkpoint is wanted now; asked once, it is not any more. */
+bool run_take_save(struct supervisor *s, struct run *run);
 enum run_wish run_wish_of(struct supervisor *s, const struct run *run);
 void run_set_pidfd(struct supervisor *s, struct run *run, int pidfd);
 void supervisor__tell_ended(struct supervisor *s, const struct run *run);

@@ -1,4 +1,4 @@
-/* The conversation: start, progress, cancel, time limit, last word, death. */
+/* The conversation: start, progress, checkpoints, wishes, time limit, last word, death. */
 #include "worker/supervisor_talk.h"
 
 #include <signal.h>
@@ -12,13 +12,14 @@
 #include "base/mem.h"
 #include "worker/runner.h"
 #include "worker/supervisor_feed.h"
+#include "worker/supervisor_save.h"
 
 enum {
     TURN_MS = 250,
-    CANCEL_GRACE_MS = 5000, /* to end by itself, then SIGTERM */
-    TERM_GRACE_MS = 2000,   /* then SIGKILL */
-    TIME_GRACE_MS = 5000,   /* a runner keeps its own time; beyond this it is killed */
-    EXIT_GRACE_MS = 5000,   /* between its last word and its exit */
+    CANCEL_GRACE_MS = 60,  /* to end by itself: nothing is kept of it */
+    LEAVE_GRACE_MS = 5000, /* to lay down a checkpoint and end; beyond, an older one has to do */
+    TIME_GRACE_MS = 5000,  /* a runner keeps its own time; beyond this it is killed */
+    EXIT_GRACE_MS = 5000,  /* between its last word and its exit */
     CPU_GRACE_S = 10,
     LINE_TOKENS = 200000,
     HEADROOM_BYTES = 512 << 20, /* the program, OpenBLAS's buffers, stacks: not of the run's account */
@@ -32,9 +33,11 @@ struct talk {
     struct child child;
     struct feed feeds[TRAIN_MAX_INPUTS];
     struct report report;
+    struct save save;
     bool last_word, confined;
-    int64_t started_ms, kill_ms, term_ms; /* the latter two: when to; 0: not planned */
-    bool cancel_sent, timed_out;
+    int64_t started_ms, kill_ms; /* the latter: when to; 0: not planned */
+    enum run_wish told;          /* the most urgent wish that the runner was told */
+    bool timed_out;
 };
 
 static void set_outcome(struct talk *t, enum outcome_type type, int code, const char *message)
@@ -86,13 +89,7 @@ static void write_lineage(struct json_writer *w, const struct order *o)
     jw_obj_end(w);
 }
 
-static int threads_of(const struct talk *t)
-{
-    int most = t->slot->s->config.threads_per_job;
-    return t->order->job.threads < most ? t->order->job.threads : most;
-}
-
-static int send_start(struct talk *t, struct err *e)
+static int send_start(struct talk *t, int64_t resume_bytes, struct err *e)
 {
     const struct order *o = t->order;
     struct buf line = {.limit = RUNNER_START_MAX_BYTES};
@@ -100,6 +97,7 @@ static int send_start(struct talk *t, struct err *e)
     jw_init(&w, &line);
     jw_obj(&w);
     jw_kstr(&w, "type", "start");
+    jw_kstr(&w, "job", o->job.type);
     raw_or_null(&w, "spec", o->job.spec);
     raw_or_null(&w, "schema", o->train.schema);
     raw_or_null(&w, "test_schema", o->test.id[0] ? o->test.schema : NULL);
@@ -108,8 +106,10 @@ static int send_start(struct talk *t, struct err *e)
     jw_obj(&w);
     jw_kint(&w, "memory_bytes", o->job.memory_bytes);
     jw_kint(&w, "seconds", o->job.max_seconds);
-    jw_kint(&w, "threads", threads_of(t));
+    jw_knum(&w, "used_seconds", resume_bytes ? (double)o->job.used_before_ms / 1000 : 0);
+    jw_kint(&w, "threads", o->job.threads);
     jw_obj_end(&w);
+    jw_kint(&w, "resume_bytes", resume_bytes);
     write_lineage(&w, o);
     jw_obj_end(&w);
     int rc = line.failed ? err_set(e, ERR_TOO_LARGE, NULL, "the run's description is too long") : 0;
@@ -128,6 +128,12 @@ static int64_t room_bytes(const struct order *o)
     return o->job.memory_bytes > 0 ? o->job.memory_bytes + o->job.memory_bytes / 4 + HEADROOM_BYTES : 0;
 }
 
+static int64_t left_seconds(const struct order *o)
+{
+    int64_t left = o->job.max_seconds - o->job.used_before_ms / 1000;
+    return left > 1 ? left : 1;
+}
+
 static int start(struct talk *t, struct err *e)
 {
     const struct order *o = t->order;
@@ -142,18 +148,23 @@ static int start(struct talk *t, struct err *e)
                                   .input_fds = fds,
                                   .n_inputs = (size_t)n,
                                   .memory_bytes = room_bytes(o),
-                                  .cpu_seconds = o->job.max_seconds * threads_of(t) + CPU_GRACE_S,
-                                  .file_bytes = room_bytes(o),
-                                  .threads = threads_of(t)};
+                                  .cpu_seconds = left_seconds(o) * o->job.threads + CPU_GRACE_S,
+                                  .file_bytes = room_bytes(o)};
     if (rc == 0) rc = child_spawn(&t->child, &config, e);
     for (int i = 0; i < n; i++) close(fds[i]); /* the child's alone now, so that its death ends the feeders */
     if (rc != 0) return rc;
     run_set_pidfd(s, t->run, t->child.pidfd);
     if (config.memory_bytes > 0) {
-        t->confined = cgroup_confine(&s->cgroups, t->run->job_id, t->child.pid, config.memory_bytes);
+        /* A checkpoint on its way is no private memory, but the group's: weights, best weights and the
+         * optimiser's slots are less than the run as a whole. */
+        t->confined = cgroup_confine(&s->cgroups, t->run->job_id, t->child.pid,
+                                     config.memory_bytes + o->job.memory_bytes);
     }
+    int64_t resume_bytes;
+    save_load(&t->save, &resume_bytes);
+    if (resume_bytes == 0) report_restart(&t->report);
     t->started_ms = clock_mono_ms();
-    return send_start(t, e);
+    return send_start(t, resume_bytes, e);
 }
 
 /* ---- what the runner says ---- */
@@ -173,20 +184,25 @@ static int take_done(struct talk *t, const cJSON *message, struct err *e)
 {
     struct json_obj o;
     const char *type;
-    const cJSON *metrics, *signature;
+    const cJSON *metrics, *signature = NULL;
     struct outcome *out = t->out;
+    bool makes = job_makes_version(&t->order->job);
     int rc = json_obj_open(&o, message, "", e);
     if (rc == 0) rc = json_take_str(&o, "type", 4, 4, &type, e);
     if (rc == 0) rc = json_take_object(&o, "metrics", &metrics, e);
-    if (rc == 0) rc = json_take_object(&o, "signature", &signature, e);
-    if (rc == 0) rc = json_take_int(&o, "artifact_bytes", 1, INT64_C(1) << 53, &out->artifact_bytes, e);
+    if (rc == 0 && makes) rc = json_take_object(&o, "signature", &signature, e);
+    if (rc == 0)
+        rc =
+            json_take_int(&o, "artifact_bytes", makes, makes ? INT64_C(1) << 53 : 0, &out->artifact_bytes, e);
     if (rc == 0) rc = json_take_int(&o, "memory_bytes", 0, INT64_C(1) << 53, &out->memory_bytes, e);
     if (rc == 0) rc = json_obj_close(&o, e);
     if (rc != 0) return rc;
     out->type = OUTCOME_DONE;
     out->metrics = printed(metrics);
-    out->signature = printed(signature);
-    return out->metrics && out->signature ? 0 : err_set(e, ERR_NOMEM, NULL, "no memory for the run's result");
+    out->signature = makes ? printed(signature) : NULL;
+    return out->metrics && (out->signature || !makes)
+               ? 0
+               : err_set(e, ERR_NOMEM, NULL, "no memory for the run's result");
 }
 
 /* Our own faults are crashes, to be tried again elsewhere; everything else is the tenant's to mend. */
@@ -225,6 +241,43 @@ static int take_failed(struct talk *t, const cJSON *message, struct err *e)
     return 0;
 }
 
+static int take_yielded(struct talk *t, const cJSON *message, struct err *e)
+{
+    struct json_obj o, inner;
+    const char *type;
+    const cJSON *checkpoint = NULL;
+    struct mark mark;
+    int rc = json_obj_open(&o, message, "", e);
+    if (rc == 0) rc = json_take_str(&o, "type", 7, 7, &type, e);
+    if (rc == 0) rc = json_opt_object(&o, "checkpoint", &checkpoint, e);
+    if (rc == 0) rc = json_obj_close(&o, e);
+    if (rc == 0) t->out->type = OUTCOME_YIELDED;
+    if (rc != 0 || !checkpoint) return rc;
+    rc = json_obj_open(&inner, checkpoint, "checkpoint", e);
+    if (rc == 0) rc = save_read_mark(&mark, &inner, e);
+    if (rc != 0) return rc;
+    t->out->mark = mark;
+    t->out->checkpoint_fd = child_take_checkpoint(&t->child, mark.file);
+    return 0;
+}
+
+static void take_refused(struct talk *t, const cJSON *message)
+{
+    const cJSON *why = cJSON_GetObjectItemCaseSensitive(message, "message");
+    save_refused(&t->save, cJSON_IsString(why) ? why->valuestring : "the checkpoint was refused");
+    report_restart(&t->report);
+}
+
+static int take_last_word(struct talk *t, const char *name, const cJSON *message, struct err *e)
+{
+    int rc = name[0] == 'd'   ? take_done(t, message, e)
+             : name[0] == 'y' ? take_yielded(t, message, e)
+                              : take_failed(t, message, e);
+    t->last_word = rc == 0;
+    t->kill_ms = clock_mono_ms() + EXIT_GRACE_MS;
+    return rc;
+}
+
 static int take_line(struct talk *t, const char *line, size_t len, struct err *e)
 {
     cJSON *message = NULL;
@@ -238,10 +291,12 @@ static int take_line(struct talk *t, const char *line, size_t len, struct err *e
         report_progress(&t->report, message);
     } else if (strcmp(name, "message") == 0) {
         report_message(&t->report, message);
-    } else if (strcmp(name, "done") == 0 || strcmp(name, "failed") == 0) {
-        rc = name[0] == 'd' ? take_done(t, message, e) : take_failed(t, message, e);
-        t->last_word = rc == 0;
-        t->kill_ms = clock_mono_ms() + EXIT_GRACE_MS;
+    } else if (strcmp(name, "checkpoint") == 0) {
+        rc = save_take(&t->save, message, e);
+    } else if (strcmp(name, "refused") == 0) {
+        take_refused(t, message);
+    } else if (strcmp(name, "done") == 0 || strcmp(name, "failed") == 0 || strcmp(name, "yielded") == 0) {
+        rc = take_last_word(t, name, message, e);
     } else {
         rc = err_set(e, ERR_CORRUPT, NULL, "it sent a message of an unknown type");
     }
@@ -263,31 +318,44 @@ static int take_lines(struct talk *t, struct err *e)
 
 /* ---- wishes and clocks ---- */
 
+static bool is_stale(const struct talk *t)
+{
+    return t->report.stale || t->save.stale;
+}
+
 static void heed_wish(struct talk *t, int64_t now_ms)
 {
+    static const char *const lines[] = {[RUN_YIELD] = "{\"type\":\"yield\",\"now\":false}",
+                                        [RUN_LEAVE] = "{\"type\":\"yield\",\"now\":true}",
+                                        [RUN_CANCEL] = "{\"type\":\"cancel\"}"};
     enum run_wish wish = run_wish_of(t->slot->s, t->run);
-    if (wish == RUN_LOST || wish == RUN_YIELD || t->report.stale) {
+    if (wish == RUN_LOST || is_stale(t)) {
         child_kill(&t->child, SIGKILL);
-    } else if (wish == RUN_CANCEL && !t->cancel_sent) {
-        static const char line[] = "{\"type\":\"cancel\"}";
-        t->cancel_sent = true;
-        t->term_ms = now_ms + CANCEL_GRACE_MS;
-        child_send(&t->child, line, sizeof line - 1);
+        return;
     }
+    save_turn(&t->save, now_ms, run_take_save(t->slot->s, t->run));
+    if (wish <= t->told || t->last_word) return;
+    t->told = wish;
+    child_send(&t->child, lines[wish], strlen(lines[wish]));
+    if (wish == RUN_CANCEL) t->kill_ms = now_ms + CANCEL_GRACE_MS;
+    if (wish == RUN_LEAVE) t->kill_ms = now_ms + LEAVE_GRACE_MS;
 }
 
 static void heed_clock(struct talk *t, int64_t now_ms)
 {
-    if (!t->timed_out && now_ms - t->started_ms > t->order->job.max_seconds * 1000 + TIME_GRACE_MS) {
+    int64_t most_ms = t->order->job.max_seconds * 1000 - t->order->job.used_before_ms + TIME_GRACE_MS;
+    if (!t->timed_out && now_ms - t->started_ms > most_ms) {
         t->timed_out = true;
         t->kill_ms = now_ms;
     }
-    if (t->term_ms > 0 && now_ms >= t->term_ms) {
-        child_kill(&t->child, SIGTERM);
-        t->term_ms = 0;
-        if (t->kill_ms == 0) t->kill_ms = now_ms + TERM_GRACE_MS;
-    }
     if (t->kill_ms > 0 && now_ms >= t->kill_ms) child_kill(&t->child, SIGKILL);
+}
+
+/* Until something may have to be done. */
+static int turn_ms(const struct talk *t, int64_t now_ms)
+{
+    int64_t left_ms = t->kill_ms > 0 ? t->kill_ms - now_ms : TURN_MS;
+    return (int)(left_ms < 1 ? 1 : left_ms < TURN_MS ? left_ms : TURN_MS);
 }
 
 static int converse(struct talk *t, struct err *e)
@@ -298,7 +366,7 @@ static int converse(struct talk *t, struct err *e)
         heed_clock(t, now_ms);
         report_due(&t->report);
         bool exited = child_reap(&t->child);
-        int rc = child_poll(&t->child, t->run->wake_fd, exited ? 0 : TURN_MS, e);
+        int rc = child_poll(&t->child, t->run->wake_fd, exited ? 0 : turn_ms(t, now_ms), e);
         if (rc == 0) rc = take_lines(t, e);
         if (rc != 0) return rc;
         /* Everything that it said before it died is in the socket by then. */
@@ -357,7 +425,7 @@ static void judge(struct talk *t, bool out_of_memory, int feed_rc, const struct 
     out_of_memory = out_of_memory || died_for_memory(&t->child);
     bool killed_for_time =
         t->timed_out || (WIFSIGNALED(t->child.status) && WTERMSIG(t->child.status) == SIGXCPU);
-    if (wish == RUN_LOST || t->report.stale) {
+    if (wish == RUN_LOST || is_stale(t)) {
         t->out->type = OUTCOME_LOST;
     } else if (feed_rc != 0) { /* it may well have complained about data that we failed to give */
         t->out->type = OUTCOME_CRASHED;
@@ -365,9 +433,11 @@ static void judge(struct talk *t, bool out_of_memory, int feed_rc, const struct 
     } else if (clean && t->out->type == OUTCOME_CANCELLED && wish != RUN_CANCEL) {
         set_outcome(t, OUTCOME_CRASHED, ERR_INTERNAL,
                     "the run ended as cancelled, which nobody had asked for");
+    } else if (clean && t->out->type == OUTCOME_YIELDED && t->told < RUN_YIELD) {
+        set_outcome(t, OUTCOME_CRASHED, ERR_INTERNAL, "the run gave way, which nobody had asked for");
     } else if (clean) {
         return;
-    } else if (wish == RUN_YIELD) {
+    } else if (wish == RUN_LEAVE) {
         t->out->type = OUTCOME_YIELDED;
     } else if (wish == RUN_CANCEL) {
         t->out->type = OUTCOME_CANCELLED;
@@ -393,14 +463,17 @@ void run_child(struct outcome *out, int *artifact_fd, struct slot *slot, struct 
     struct talk t = {.slot = slot, .run = run, .order = order, .out = out};
     struct err e = {0}, feed_err = {0};
     int feed_rc = 0;
-    *out = (struct outcome){.type = OUTCOME_CRASHED};
-    t.child = (struct child){.pidfd = -1, .control_fd = -1, .artifact_fd = -1};
-    report_init(&t.report, slot, run);
+    *out = (struct outcome){.type = OUTCOME_CRASHED, .checkpoint_fd = -1};
+    t.child = (struct child){.pidfd = -1, .control_fd = -1, .artifact_fd = -1, .checkpoint_fd = {-1, -1}};
+    report_init(&t.report, slot, run, order->job.checkpoint_sha256[0] ? order->job.progress : NULL);
+    save_init(&t.save, slot, run, order, &t.child);
     int rc = start(&t, &e);
     bool spawned = t.child.pid > 0;
     if (rc == 0) rc = converse(&t, &e);
     if (rc != 0) not_started(&t, &e);
     run_set_pidfd(slot->s, run, -1);
+    t.save.stale = is_stale(&t);
+    save_end(&t.save);
     *artifact_fd = child_dispose(&t.child);
     bool out_of_memory = t.confined && cgroup_release(&slot->s->cgroups, run->job_id);
     for (int i = 0; i < TRAIN_MAX_INPUTS; i++) {
@@ -408,6 +481,6 @@ void run_child(struct outcome *out, int *artifact_fd, struct slot *slot, struct 
         if (feed_rc == 0) feed_rc = one;
     }
     if (spawned && rc == 0) judge(&t, out_of_memory, feed_rc, &feed_err);
-    if (out->type == OUTCOME_DONE) report_flush(&t.report);
+    if (out->type == OUTCOME_DONE || out->type == OUTCOME_YIELDED) report_flush(&t.report);
     report_dispose(&t.report);
 }

@@ -6,7 +6,7 @@
 #include "worker/supervisor_child.h"
 #include "worker/supervisor_state.h"
 
-enum { REPORT_TEXT_MAX = 64 };
+enum { REPORT_TEXT_MAX = 128 };
 
 /* What a run tells while it runs, thinned out for Postgres: progress at most twice a second, an event per
  * epoch at most four a second after a burst, a bounded number of messages. The newest that was held back is
@@ -21,11 +21,14 @@ struct report {
     char *held;       /* owned JSON of the newest progress not written yet */
     char *held_event; /* owned JSON of the newest epoch's metrics not written yet */
     char held_text[REPORT_TEXT_MAX];
-    cJSON *metrics; /* owned: the newest that were not empty */
-    bool stale;     /* Postgres said that the fence is old */
+    cJSON *metrics;                 /* owned: the newest that were not empty */
+    double floor_epoch, floor_step; /* nothing at or before this is told: an earlier attempt told it */
+    bool stale;                     /* Postgres said that the fence is old */
 };
 
-void report_init(struct report *r, struct slot *slot, const struct run *run);
+/* progress: what an earlier attempt, from whose checkpoint this one goes on, told last; NULL: none. */
+void report_init(struct report *r, struct slot *slot, const struct run *run, const char *progress);
+void report_restart(struct report *r); /* from the beginning after all */
 void report_dispose(struct report *r);
 /* Messages of the runner, parsed; what is malformed is ignored: it is progress, nothing depends on it. */
 void report_progress(struct report *r, const cJSON *message);

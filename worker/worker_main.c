@@ -24,7 +24,7 @@ enum { REDIS_TIMEOUT_MS = 1000, NUDGE_MS = 100 };
 struct options {
     const char *log_level, *postgres_url, *redis_url, *redis_password, *blob_dir, *root_key_file, *runner,
         *work_dir, *predict_listen, *predict_advertise;
-    int64_t job_slots, job_memory, predict_threads, threads_per_job, model_memory, lease_ms, drain_ms;
+    int64_t job_slots, job_memory, predict_threads, model_memory, lease_ms, drain_ms, checkpoint_ms;
 };
 
 struct worker {
@@ -36,7 +36,7 @@ struct worker {
     struct fetch *fetch;
     struct supervisor *supervisor;
     struct engine *engine;
-    char listen[LINK_ADDRESS_MAX], advertised[NI_MAXHOST];
+    char advertised[NI_MAXHOST];
     struct halt beat_halt;
     pthread_t beat_thread;
     bool beating;
@@ -66,24 +66,24 @@ static void parse(struct options *o, int argc, char **argv)
         {"work-dir", OPTION_STR, &o->work_dir, "/tmp/tenor-worker", 0, 0, false,
          "writable folder; nothing secret in it"},
         {"job-slots", OPTION_INT, &o->job_slots, "1", 1, HEARTBEAT_JOBS_MAX, false,
-         "training jobs at a time"},
+         "training threads at a time; a job of two threads takes two"},
         {"job-memory", OPTION_BYTES, &o->job_memory, "0", 0, INT64_MAX, false,
          "memory of all training jobs together; 0: half of the machine's"},
-        {"threads-per-job", OPTION_INT, &o->threads_per_job, "1", 1, 256, false,
-         "most threads of one training job"},
         {"predict-threads", OPTION_INT, &o->predict_threads, "1", 1, 256, false,
          "threads that compute predictions"},
-        {"predict-listen", OPTION_STR, &o->predict_listen, "", 0, 0, false,
-         "where predictions come in: unix:/folder, or a numeric host:port, of which each predict thread "
-         "takes the next; "
-         "by default sockets in the work folder"},
+        {"predict-listen", OPTION_STR, &o->predict_listen, "unix:@tenor", 0, 0, false,
+         "where predictions come in: unix:@name or unix:/folder on one machine, or a numeric host:port, of "
+         "which each "
+         "predict thread takes the next"},
         {"predict-advertise", OPTION_STR, &o->predict_advertise, "", 0, 0, false,
          "name or address by which gateways reach a host:port; by default this machine's name"},
         {"model-memory", OPTION_BYTES, &o->model_memory, "1g", 1 << 20, INT64_MAX, false,
          "memory of loaded models"},
         {"lease", OPTION_DURATION_MS, &o->lease_ms, "10s", 1000, day_ms, false, "as the scheduler's"},
+        {"checkpoint-interval", OPTION_DURATION_MS, &o->checkpoint_ms, "60s", 100, day_ms, false,
+         "how often a training job lays down what it would go on from after a crash"},
         {"drain", OPTION_DURATION_MS, &o->drain_ms, "10s", 0, day_ms, false,
-         "how long a stop waits for running jobs before it hands them back"},
+         "how long a stop waits for running jobs before it has them yield"},
     };
     option_parse("tenor-worker", "Trains models and answers predictions", rows, sizeof rows / sizeof *rows,
                  argc, argv);
@@ -127,6 +127,9 @@ static void on_message(void *arg, const struct message *m)
     switch (m->type) {
     case MESSAGE_JOB_RUN:
         supervisor_run(w->supervisor, m->job.tenant_id, m->job.job_id, m->job.fence);
+        return;
+    case MESSAGE_JOB_YIELD:
+        supervisor_yield(w->supervisor, m->job.job_id, m->job.fence);
         return;
     case MESSAGE_JOB_CANCEL:
         supervisor_cancel(w->supervisor, m->job.job_id, m->job.fence);
@@ -196,14 +199,9 @@ static int resolve_advertised(const char *name, char out[NI_MAXHOST], struct err
                    host, gai_strerror(rc));
 }
 
-/* Sockets in the work folder unless told otherwise. */
 static int settle_port(struct worker *w, struct engine_config *config, struct err *e)
 {
     config->listen = w->options.predict_listen;
-    if (!config->listen[0]) {
-        snprintf(w->listen, sizeof w->listen, "unix:%s", w->options.work_dir);
-        config->listen = w->listen;
-    }
     if (strncmp(config->listen, "unix:", 5) == 0) return 0;
     config->advertise = w->advertised;
     return resolve_advertised(w->options.predict_advertise, w->advertised, e);
@@ -232,8 +230,8 @@ static int start_supervisor(struct worker *w, struct err *e)
                                        .work_dir = w->options.work_dir,
                                        .slots = (int)w->options.job_slots,
                                        .job_memory_bytes = w->options.job_memory,
-                                       .threads_per_job = (int)w->options.threads_per_job,
-                                       .lease_ms = w->options.lease_ms};
+                                       .lease_ms = w->options.lease_ms,
+                                       .checkpoint_ms = w->options.checkpoint_ms};
     memcpy(config.inc, w->inc, sizeof config.inc);
     return supervisor_create(&w->supervisor, &config, e);
 }

@@ -13,8 +13,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/buf.h"
+#include "base/fs.h"
 #include "base/json.h"
 #include "learn/model.h"
 #include "worker/runner.h"
@@ -37,6 +39,8 @@ struct life {
     pid_t pid;
     int control; /* our end */
     int artifact;
+    int checkpoint[RUNNER_CHECKPOINTS];
+    int64_t resume_bytes; /* in the first of these, for say_start */
     struct buf said;
 };
 
@@ -54,10 +58,12 @@ static int data_pipe(void)
     return fds[0];
 }
 
-static void begin(struct life *l)
+/* With the files that it is given. */
+static void begin_with(struct life *l, const int checkpoint[RUNNER_CHECKPOINTS])
 {
     int pair[2], data = data_pipe();
     memset(l, 0, sizeof *l);
+    memcpy(l->checkpoint, checkpoint, sizeof l->checkpoint);
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
     l->artifact = memfd_create("artifact", 0);
     l->pid = fork();
@@ -65,15 +71,24 @@ static void begin(struct life *l)
     if (l->pid == 0) {
         /* Out of the way of the number that the data gets. */
         int control = fcntl(pair[1], F_DUPFD, 64), artifact = fcntl(l->artifact, F_DUPFD, 64);
+        int first = fcntl(checkpoint[0], F_DUPFD, 64), second = fcntl(checkpoint[1], F_DUPFD, 64);
+        data = fcntl(data, F_DUPFD, 64);
         close(pair[0]);
         close(pair[1]);
         signal(SIGPIPE, SIG_IGN); /* as tenor-runner does */
-        if (dup2(data, RUNNER_FIRST_INPUT_FD) < 0) _exit(98);
+        if (dup2(data, RUNNER_FIRST_INPUT_FD) < 0 || dup2(first, RUNNER_CHECKPOINT_FD) < 0 ||
+            dup2(second, RUNNER_CHECKPOINT_FD + 1) < 0)
+            _exit(98);
         _exit(runner_run(control, artifact));
     }
     close(pair[1]);
     close(data);
     l->control = pair[0];
+}
+
+static void begin(struct life *l)
+{
+    begin_with(l, (int[]){memfd_create("checkpoint", 0), memfd_create("checkpoint", 0)});
 }
 
 static void say(struct life *l, const char *line)
@@ -88,8 +103,9 @@ static void say_start(struct life *l, const char *spec)
         &line,
         "{\"type\":\"start\",\"spec\":%s,\"schema\":" SCHEMA ",\"test_schema\":null,"
         "\"inputs\":[{\"dataset\":\"train\",\"role\":\"table\",\"fd\":%d,\"bytes\":0}],"
-        "\"limits\":{\"memory_bytes\":0,\"seconds\":600,\"threads\":1},\"lineage\":{\"job\":\"job_x\"}}\n",
-        spec, RUNNER_FIRST_INPUT_FD);
+        "\"limits\":{\"memory_bytes\":0,\"seconds\":600,\"threads\":1},\"lineage\":{\"job\":\"job_x\"},"
+        "\"resume_bytes\":%lld}\n",
+        spec, RUNNER_FIRST_INPUT_FD, (long long)l->resume_bytes);
     say(l, line.data);
     buf_dispose(&line);
 }
@@ -124,6 +140,8 @@ static int end(struct life *l)
     assert_int_equal(waitpid(l->pid, &status, 0), l->pid);
     if (l->control >= 0) close(l->control);
     close(l->artifact);
+    for (int i = 0; i < RUNNER_CHECKPOINTS; i++)
+        if (l->checkpoint[i] >= 0) close(l->checkpoint[i]);
     buf_dispose(&l->said);
     assert_true(WIFEXITED(status));
     return WEXITSTATUS(status);
@@ -168,6 +186,73 @@ static void a_wrong_spec_ends_as_failed_and_names_the_field(void **state)
     assert_int_equal(end(&l), 0);
 }
 
+static void say_start_of(struct life *l, const char *job, const char *spec)
+{
+    struct buf line = {0};
+    buf_printf(
+        &line,
+        "{\"type\":\"start\",\"job\":\"%s\",\"spec\":%s,\"schema\":" SCHEMA ",\"inputs\":[{\"dataset\":"
+        "\"train\",\"role\":\"table\",\"fd\":%d,\"bytes\":0}],\"limits\":{\"memory_bytes\":0,\"seconds\":600,"
+        "\"threads\":1}}\n",
+        job, spec, RUNNER_FIRST_INPUT_FD);
+    say(l, line.data);
+    buf_dispose(&line);
+}
+
+static void a_search_says_which_trial_it_is_at_and_leaves_the_best_one_s_artifact(void **state)
+{
+    (void)state;
+    struct life l;
+    begin(&l);
+    say_start_of(&l, "tune",
+                 "{\"base\":" LINEAR ",\"method\":\"grid\",\"parameters\":{\"training.l2\":[0,0.1]}}");
+    for (const char *phase = ""; strcmp(phase, "trial") != 0;) {
+        cJSON *progress = hear(&l, "progress");
+        assert_non_null(progress);
+        phase = strcmp(cJSON_GetObjectItemCaseSensitive(progress, "phase")->valuestring, "trial") == 0
+                    ? "trial"
+                    : "";
+        if (phase[0]) assert_true(cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(progress, "trial")));
+        cJSON_Delete(progress);
+    }
+    cJSON *done = hear(&l, "done");
+    assert_non_null(done);
+    const cJSON *metrics = cJSON_GetObjectItemCaseSensitive(done, "metrics");
+    assert_true(cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(metrics, "tune")));
+    struct stat st;
+    assert_int_equal(fstat(l.artifact, &st), 0);
+    assert_true(cJSON_GetObjectItemCaseSensitive(done, "artifact_bytes")->valuedouble == (double)st.st_size);
+    cJSON_Delete(done);
+    assert_int_equal(end(&l), 0);
+}
+
+static void a_cross_validation_ends_without_artifact_and_signature(void **state)
+{
+    (void)state;
+    struct life l;
+    begin(&l);
+    say_start_of(&l, "evaluate", "{\"base\":" LINEAR ",\"folds\":2}");
+    cJSON *done = hear(&l, "done");
+    assert_non_null(done);
+    assert_true(cJSON_GetObjectItemCaseSensitive(done, "artifact_bytes")->valuedouble == 0);
+    assert_null(cJSON_GetObjectItemCaseSensitive(done, "signature"));
+    cJSON_Delete(done);
+    assert_int_equal(end(&l), 0);
+}
+
+static void a_job_of_an_unknown_type_ends_as_failed(void **state)
+{
+    (void)state;
+    struct life l;
+    begin(&l);
+    say_start_of(&l, "explain", "{}");
+    cJSON *failed = hear(&l, "failed");
+    assert_non_null(failed);
+    assert_string_equal(cJSON_GetObjectItemCaseSensitive(failed, "code")->valuestring, "unsupported");
+    cJSON_Delete(failed);
+    assert_int_equal(end(&l), 0);
+}
+
 static void a_malformed_start_ends_as_failed(void **state)
 {
     (void)state;
@@ -206,6 +291,166 @@ static void a_cancel_ends_a_run_in_the_middle(void **state)
     assert_int_equal(end(&l), 0);
 }
 
+/* ---- giving way ---- */
+
+#define MANY_STEPS                                                                                           \
+    "{\"target\":\"y\",\"family\":\"mlp\",\"architecture\":[{\"layer\":\"Dense\",\"units\":64},"             \
+    "{\"layer\":\"Dropout\",\"rate\":0.2},{\"layer\":\"Dense\",\"units\":1}],\"training\":{\"epochs\":400,"  \
+    "\"batch_size\":4,\"optimizer\":{\"name\":\"adam\"}}}"
+
+static double number(const cJSON *o, const char *name)
+{
+    const cJSON *n = cJSON_GetObjectItemCaseSensitive(o, name);
+    assert_true(cJSON_IsNumber(n));
+    return n->valuedouble;
+}
+
+/* The processor time of the runner, which other processes cannot lengthen. */
+static double cpu_ms(pid_t pid)
+{
+    clockid_t clock;
+    struct timespec t;
+    assert_int_equal(clock_getcpuclockid(pid, &clock), 0);
+    assert_int_equal(clock_gettime(clock, &t), 0);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static void wait_progress(struct life *l)
+{
+    cJSON *progress;
+    bool train = false;
+    while (!train) {
+        progress = hear(l, "progress");
+        assert_non_null(progress);
+        train = strcmp(cJSON_GetObjectItemCaseSensitive(progress, "phase")->valuestring, "train") == 0;
+        cJSON_Delete(progress);
+    }
+}
+
+/* Time that its CPU had used when it was told, and when its last word was there. The process is not waited
+ * for meanwhile, so that its clock can be read. */
+static double told_to_last_word_ms(struct life *l, const char *wish, const char *word, cJSON **out)
+{
+    wait_progress(l);
+    double before = cpu_ms(l->pid);
+    say(l, wish);
+    *out = hear(l, word);
+    assert_non_null(*out);
+    return cpu_ms(l->pid) - before;
+}
+
+static void whole_artifact(struct buf *out, const struct life *l)
+{
+    struct err e = {0};
+    assert_int_equal(lseek(l->artifact, 0, SEEK_SET), 0);
+    assert_int_equal(fs_read_fd(out, l->artifact, 1 << 28, &e), 0);
+    assert_true(out->len > 0);
+}
+
+static void a_run_that_yields_goes_on_in_another_process_and_ends_with_the_same_bytes(void **state)
+{
+    (void)state;
+    struct life l;
+    struct buf alone = {0}, again = {0};
+    begin(&l);
+    say_start(&l, MANY_STEPS);
+    cJSON_Delete(hear(&l, "done"));
+    whole_artifact(&alone, &l);
+    assert_int_equal(end(&l), 0);
+
+    cJSON *yielded;
+    begin(&l);
+    say_start(&l, MANY_STEPS);
+    double ms = told_to_last_word_ms(&l, "{\"type\":\"yield\",\"now\":true}\n", "yielded", &yielded);
+    print_message("%.1f ms of processor time from the word to the last word\n", ms);
+    assert_true(ms < 100);
+    const cJSON *mark = cJSON_GetObjectItemCaseSensitive(yielded, "checkpoint");
+    int files[2] = {dup(l.checkpoint[(int)number(mark, "file")]), memfd_create("checkpoint", 0)};
+    double bytes = number(mark, "bytes");
+    assert_true(number(mark, "epoch") >= 1);
+    cJSON_Delete(yielded);
+    assert_int_equal(end(&l), 0);
+
+    begin_with(&l, files);
+    l.resume_bytes = (int64_t)bytes;
+    say_start(&l, MANY_STEPS);
+    cJSON_Delete(hear(&l, "done"));
+    whole_artifact(&again, &l);
+    assert_int_equal(end(&l), 0);
+    assert_int_equal(alone.len, again.len);
+    assert_memory_equal(alone.data, again.data, alone.len);
+    buf_dispose(&alone);
+    buf_dispose(&again);
+}
+
+static void a_yield_without_haste_waits_until_the_run_has_got_somewhere(void **state)
+{
+    (void)state;
+    struct life l;
+    begin(&l);
+    say_start(&l, ENDLESS);
+    say(&l, "{\"type\":\"yield\",\"now\":false}\n"); /* before it has read anything */
+    cJSON *yielded = hear(&l, "yielded");
+    assert_non_null(yielded);
+    const cJSON *mark = cJSON_GetObjectItemCaseSensitive(yielded, "checkpoint");
+    assert_true(number(mark, "epoch") > 1 || number(mark, "step") >= 1);
+    cJSON_Delete(yielded);
+    assert_int_equal(end(&l), 0);
+}
+
+static void checkpoints_are_written_in_turn_when_they_are_asked_for(void **state)
+{
+    (void)state;
+    struct life l;
+    begin(&l);
+    say_start(&l, ENDLESS);
+    for (int i = 0; i < 4; i++) {
+        say(&l, "{\"type\":\"checkpoint\"}\n");
+        cJSON *mark = hear(&l, "checkpoint");
+        struct stat st;
+        assert_non_null(mark);
+        assert_int_equal((int)number(mark, "file"), 1 - i % 2);
+        assert_int_equal(fstat(l.checkpoint[1 - i % 2], &st), 0);
+        assert_int_equal((int64_t)number(mark, "bytes"), st.st_size);
+        cJSON_Delete(mark);
+    }
+    say(&l, "{\"type\":\"cancel\"}\n");
+    cJSON_Delete(hear(&l, "failed"));
+    assert_int_equal(end(&l), 0);
+}
+
+static void a_cancel_is_heeded_within_a_tenth_of_a_second_of_processor_time(void **state)
+{
+    (void)state;
+    struct life l;
+    cJSON *failed;
+    begin(&l);
+    say_start(&l, ENDLESS);
+    double ms = told_to_last_word_ms(&l, "{\"type\":\"cancel\"}\n", "failed", &failed);
+    print_message("%.1f ms of processor time from the word to the last word\n", ms);
+    assert_true(ms < 100);
+    assert_string_equal(cJSON_GetObjectItemCaseSensitive(failed, "code")->valuestring, "cancelled");
+    cJSON_Delete(failed);
+    assert_int_equal(end(&l), 0);
+}
+
+static void a_checkpoint_that_is_none_is_refused_and_the_run_goes_through(void **state)
+{
+    (void)state;
+    struct life l;
+    begin(&l);
+    assert_int_equal(write(l.checkpoint[0], "nonsense", 8), 8);
+    l.resume_bytes = 8;
+    say_start(&l, MANY_STEPS);
+    cJSON *refused = hear(&l, "refused");
+    assert_non_null(refused);
+    cJSON_Delete(refused);
+    cJSON *done = hear(&l, "done");
+    assert_non_null(done);
+    cJSON_Delete(done);
+    assert_int_equal(end(&l), 0);
+}
+
 static void a_run_without_a_supervisor_ends_at_once(void **state)
 {
     (void)state;
@@ -236,7 +481,15 @@ int main(void)
         cmocka_unit_test(a_run_ends_with_its_metrics_and_an_artifact_that_loads),
         cmocka_unit_test(a_wrong_spec_ends_as_failed_and_names_the_field),
         cmocka_unit_test(a_malformed_start_ends_as_failed),
+        cmocka_unit_test(a_search_says_which_trial_it_is_at_and_leaves_the_best_one_s_artifact),
+        cmocka_unit_test(a_cross_validation_ends_without_artifact_and_signature),
+        cmocka_unit_test(a_job_of_an_unknown_type_ends_as_failed),
         cmocka_unit_test(a_cancel_ends_a_run_in_the_middle),
+        cmocka_unit_test(a_run_that_yields_goes_on_in_another_process_and_ends_with_the_same_bytes),
+        cmocka_unit_test(a_yield_without_haste_waits_until_the_run_has_got_somewhere),
+        cmocka_unit_test(checkpoints_are_written_in_turn_when_they_are_asked_for),
+        cmocka_unit_test(a_cancel_is_heeded_within_a_tenth_of_a_second_of_processor_time),
+        cmocka_unit_test(a_checkpoint_that_is_none_is_refused_and_the_run_goes_through),
         cmocka_unit_test(a_run_without_a_supervisor_ends_at_once),
         cmocka_unit_test(a_runner_that_is_never_started_ends_with_its_supervisor),
     };

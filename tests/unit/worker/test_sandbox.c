@@ -19,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "tensor/team.h"
 #include "worker/sandbox.h"
 
 enum { KEEP = 16, MIB = 1 << 20, SETUP_FAILED = 99 };
@@ -175,6 +176,33 @@ static void threads_memory_and_arithmetic_work(void **state)
 {
     (void)state;
     assert_allowed((struct sandbox_limits){0}, compute);
+}
+
+/* A training run's threads: started behind the walls, asleep in between, and joined. */
+static void take_turn(void *ctx, int member)
+{
+    int *turns = ctx;
+    turns[member]++;
+    if (member == 0) usleep(2000); /* the others fall asleep */
+}
+
+static int use_team(void)
+{
+    struct team *team;
+    int turns[3] = {0};
+    if (team_create(&team, 3, NULL) != 0) return 1;
+    for (int i = 0; i < 10; i++) {
+        team_run(team, take_turn, turns);
+        usleep(2000);
+    }
+    team_free(team);
+    return turns[0] == 10 && turns[1] == 10 && turns[2] == 10 ? 0 : 2;
+}
+
+static void the_threads_of_a_run_work(void **state)
+{
+    (void)state;
+    assert_allowed((struct sandbox_limits){.memory_bytes = 256 * MIB}, use_team);
 }
 
 static int inherited[2], artifact = -1;
@@ -339,6 +367,7 @@ int main(void)
         cmocka_unit_test(files_sockets_programs_and_processes_are_deadly),
         cmocka_unit_test(other_processes_code_pages_and_limits_are_deadly),
         cmocka_unit_test(threads_memory_and_arithmetic_work),
+        cmocka_unit_test(the_threads_of_a_run_work),
         cmocka_unit_test(inherited_descriptors_can_be_read_and_written),
         cmocka_unit_test(descriptors_beyond_the_agreed_ones_are_closed),
         cmocka_unit_test(memory_beyond_the_limit_is_refused),

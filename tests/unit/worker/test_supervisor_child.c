@@ -98,8 +98,7 @@ static int stand_in(void)
 
 static void spawn(struct child *c, const int *inputs, size_t n)
 {
-    struct child_config config = {
-        .runner = self, .folder = folder, .input_fds = inputs, .n_inputs = n, .threads = 3};
+    struct child_config config = {.runner = self, .folder = folder, .input_fds = inputs, .n_inputs = n};
     struct err e = {0};
     if (child_spawn(c, &config, &e) != 0) fail_msg("%s", e.message);
 }
@@ -154,8 +153,8 @@ static void a_child_has_exactly_its_descriptors(void **state)
     child_send(&c, "descriptors", 11);
     char *line = next_line(&c, wake, &len);
     assert_non_null(line);
-    assert_non_null(strstr(line, "3socket 4file 5pipe "));
-    assert_string_equal(strstr(line, "5pipe "), "5pipe ");
+    assert_non_null(strstr(line, "3socket 4file 5file 6file 7pipe "));
+    assert_string_equal(strstr(line, "7pipe "), "7pipe ");
     child_line_done(&c, len);
     wait_for_exit(&c, wake);
     assert_true(WIFEXITED(c.status));
@@ -177,7 +176,7 @@ static void a_child_inherits_no_environment(void **state)
     child_send(&c, "environment", 11);
     char *line = next_line(&c, wake, &len);
     assert_non_null(line);
-    assert_string_equal(line, "OPENBLAS_NUM_THREADS=3 ");
+    assert_string_equal(line, "OPENBLAS_NUM_THREADS=1 ");
     dispose(&c);
     close(wake);
 }
@@ -277,7 +276,7 @@ static void a_runner_that_is_not_there_is_an_error(void **state)
     (void)state;
     struct child c;
     struct err e = {0};
-    struct child_config config = {.runner = "/nonexistent/tenor-runner", .folder = folder, .threads = 1};
+    struct child_config config = {.runner = "/nonexistent/tenor-runner", .folder = folder};
     assert_int_equal(child_spawn(&c, &config, &e), ERR_INTERNAL);
     assert_non_null(strstr(e.message, "/nonexistent/tenor-runner"));
 }
