@@ -7,6 +7,7 @@
 #include "base/num.h"
 #include "gateway/api_call.h"
 #include "gateway/trip.h"
+#include "store/alias.h"
 #include "store/version.h"
 
 struct model_lookup {
@@ -17,7 +18,8 @@ struct model_lookup {
     struct model_ref ref;
     int rc;
     struct err err;
-    struct version version; /* texts in arena */
+    struct version version, canary; /* texts in arena; canary: number 0 for none */
+    double canary_share;
     struct arena arena;
 };
 
@@ -27,6 +29,17 @@ static int number_of(const struct model_ref *ref, int64_t *out, struct err *e)
     *out = 0;
     if (ref->kind != MODEL_REF_VERSION || num_parse_i64(ref->text, 1, INT64_MAX, out)) return 0;
     return err_set(e, ERR_NOT_FOUND, "version", "no such version");
+}
+
+/* A model without an alias "live" has no canary; one whose alias moved since is what the alias says now. */
+static int find_canary(struct model_lookup *m, struct db *db, const char *alias, struct err *e)
+{
+    struct alias a;
+    int rc = alias_find(db, m->ref.model, alias, &a, e);
+    if (rc == ERR_NOT_FOUND || (rc == 0 && a.canary == 0)) return 0;
+    if (rc == 0) rc = version_find(db, m->ref.model, a.canary, NULL, &m->arena, &m->canary, e);
+    m->canary_share = (double)a.canary_ppm / 1e6;
+    return rc;
 }
 
 static int find(struct model_lookup *m, struct pool_state *state)
@@ -40,6 +53,7 @@ static int find(struct model_lookup *m, struct pool_state *state)
     if (rc != 0) return rc;
     const char *alias = m->ref.kind == MODEL_REF_ALIAS ? m->ref.text : NULL;
     rc = version_find(state->db, m->ref.model, number, alias, &m->arena, &m->version, e);
+    if (rc == 0 && number == 0) rc = find_canary(m, state->db, alias ? alias : "live", e);
     if (rc == 0) return db_commit(state->db, e);
     db_rollback(state->db);
     return rc;
@@ -58,17 +72,25 @@ static void lookup_work(struct trip *t, struct pool_state *state)
     m->rc = m->err.code;
 }
 
+static void answer_of(struct route_answer *a, const struct version *v)
+{
+    snprintf(a->model, sizeof(a->model), "%s", v->model);
+    snprintf(a->version_id, sizeof(a->version_id), "%s", v->id);
+    a->version = v->number;
+    a->bytes = (uint64_t)v->bytes;
+    a->signature_json = v->signature;
+    a->signature_len = strlen(v->signature);
+}
+
 static void lookup_done(struct trip *t)
 {
     struct model_lookup *m = (struct model_lookup *)t;
-    struct route_answer a = {0};
-    if (m->rc == 0) {
-        snprintf(a.model, sizeof(a.model), "%s", m->version.model);
-        snprintf(a.version_id, sizeof(a.version_id), "%s", m->version.id);
-        a.version = m->version.number;
-        a.bytes = (uint64_t)m->version.bytes;
-        a.signature_json = m->version.signature;
-        a.signature_len = strlen(m->version.signature);
+    struct route_answer a = {0}, canary = {0};
+    if (m->rc == 0) answer_of(&a, &m->version);
+    if (m->rc == 0 && m->canary.number > 0) {
+        answer_of(&canary, &m->canary);
+        a.canary = &canary;
+        a.canary_share = m->canary_share;
     }
     predict_route_done(m->predict, m->lookup, m->rc, m->rc == 0 ? &a : NULL, m->rc != 0 ? &m->err : NULL);
 }

@@ -73,14 +73,34 @@ static bool has_no_body(int status)
 /* ---- heads
  * --------------------------------------------------------------------------------------------------- */
 
+/* Each response has several: plain copies instead of formats. */
+static void put_header(struct buf *out, const char *name, const char *value)
+{
+    buf_str(out, name);
+    buf_append(out, ": ", 2);
+    buf_str(out, value);
+    buf_append(out, "\r\n", 2);
+}
+
+static void put_status(struct buf *out, int status)
+{
+    const char digits[] = {(char)('0' + status / 100 % 10), (char)('0' + status / 10 % 10),
+                           (char)('0' + status % 10), ' '};
+    buf_str(out, "HTTP/1.1 ");
+    buf_append(out, digits, sizeof digits);
+    buf_str(out, reason_of(status));
+    buf_append(out, "\r\n", 2);
+}
+
 /* Status line and the headers that every response has. len -1: not known. */
 static void begin_head(struct conn *c, struct buf *out, int status, const char *id, const char *type,
                        int64_t len)
 {
     buf_clear(out);
-    buf_printf(out, "HTTP/1.1 %d %s\r\nDate: %s\r\nX-Request-Id: %s\r\n", status, reason_of(status),
-               server_loop__date(c->home), id);
-    if (type && !has_no_body(status)) buf_printf(out, "Content-Type: %s\r\n", type);
+    put_status(out, status);
+    put_header(out, "Date", server_loop__date(c->home));
+    put_header(out, "X-Request-Id", id);
+    if (type && !has_no_body(status)) put_header(out, "Content-Type", type);
     c->chunked_out = false;
     if (len >= 0 && !has_no_body(status)) {
         buf_printf(out, "Content-Length: %lld\r\n", (long long)len);
@@ -107,8 +127,7 @@ static void codec_head(struct exchange *x, int status, const char *content_type,
     conn_begin(c);
     c->close = c->close || c->home->draining || (!c->body_done && !conn_can_discard(c));
     begin_head(c, out, status, x->request.id, content_type, len);
-    for (size_t i = 0; i < x->headers_len; i++)
-        buf_printf(out, "%s: %s\r\n", x->headers[i].name, x->headers[i].value);
+    for (size_t i = 0; i < x->headers_len; i++) put_header(out, x->headers[i].name, x->headers[i].value);
     send_scratch(c, out);
     conn_end(c);
 }

@@ -266,8 +266,8 @@ static void on_route(void *arg, uint64_t id, int rc, struct shared_route *route,
         predict__fail(r, e);
         return;
     }
-    r->route = route;
-    route->refs++;
+    r->route = shared_route_turn(route);
+    r->route->refs++;
     r->state = REQUEST_BODY;
     exchange_collect(r->x, r->owner->config.body_limit_bytes, on_body, r);
 }

@@ -3,7 +3,7 @@
  *
  *   predict_infer / predict_tfs ─▶ rate lease ─▶ route cache ──miss──▶ config.resolve (routes/: a pool trip)
  * ─▶ predict_route_done ─▶ collect body ─▶ decode against the signature ─▶ pick the less loaded of two
- * holders ─▶ RPUSH ─▶ reply popped from the loop's inbox ─▶ encode ─▶ exchange_reply
+ * holders ─▶ link to it ─▶ its reply ─▶ encode ─▶ exchange_reply
  *
  * One struct predict per loop; everything runs on that loop's thread. */
 #ifndef GATEWAY_PREDICT_PREDICT_H
@@ -82,6 +82,8 @@ struct route_answer {
     uint64_t bytes;
     const char *signature_json; /* borrowed for the call */
     size_t signature_len;
+    const struct route_answer *canary; /* borrowed; NULL: none. Its own canary is not looked at */
+    double canary_share;               /* of the calls: (0, 1) */
 };
 
 int predict_create(struct predict **out, struct loop *loop, const struct predict_config *config,

@@ -44,7 +44,17 @@ void shared_route_release(struct shared_route *r)
 {
     if (!r || --r->refs > 0) return;
     signature_free(r->route.signature);
+    shared_route_release(r->canary);
     mem_free(r);
+}
+
+struct shared_route *shared_route_turn(struct shared_route *r)
+{
+    if (!r->canary) return r;
+    r->canary_due += r->canary_share;
+    if (r->canary_due < 1) return r;
+    r->canary_due -= 1;
+    return r->canary;
 }
 
 /* ---- entries
@@ -164,7 +174,8 @@ void route_cache_find(struct route_cache *c, const char *tenant_id, const struct
     c->config->resolve(c->config->arg, c->owner, l, l->tenant_id, &l->ref);
 }
 
-static int make_route(struct route_lookup *l, const struct route_answer *a, struct err *e)
+static int make_route(struct shared_route **out, const char *tenant_id, const struct route_answer *a,
+                      struct err *e)
 {
     cJSON *root;
     struct signature *signature = NULL;
@@ -176,10 +187,10 @@ static int make_route(struct route_lookup *l, const struct route_answer *a, stru
     if (rc)
         return err_set(e, ERR_CORRUPT, NULL, "the stored signature of version %s is malformed",
                        a->version_id);
-    l->route = mem_alloc(1, sizeof *l->route);
-    l->route->refs = 1;
-    struct model_route *r = &l->route->route;
-    memcpy(r->tenant_id, l->tenant_id, ID_MAX);
+    *out = mem_alloc(1, sizeof **out);
+    (*out)->refs = 1;
+    struct model_route *r = &(*out)->route;
+    memcpy(r->tenant_id, tenant_id, ID_MAX);
     memcpy(r->model, a->model, sizeof r->model);
     memcpy(r->version_id, a->version_id, ID_MAX);
     r->version = a->version;
@@ -188,11 +199,25 @@ static int make_route(struct route_lookup *l, const struct route_answer *a, stru
     return 0;
 }
 
+/* The route and its canary's. */
+static int make_routes(struct route_lookup *l, const struct route_answer *a, struct err *e)
+{
+    int rc = make_route(&l->route, l->tenant_id, a, e);
+    if (rc || !a->canary) return rc;
+    rc = make_route(&l->route->canary, l->tenant_id, a->canary, e);
+    l->route->canary_share = a->canary_share;
+    if (rc) {
+        shared_route_release(l->route);
+        l->route = NULL;
+    }
+    return rc;
+}
+
 void route_cache_done(struct route_cache *c, struct route_lookup *l, int rc, const struct route_answer *a,
                       const struct err *e)
 {
     if (rc == 0)
-        rc = make_route(l, a, &l->missing);
+        rc = make_routes(l, a, &l->missing);
     else if (rc == ERR_NOT_FOUND)
         route_not_found(&l->ref, &l->missing);
     else

@@ -15,8 +15,12 @@ enum { ROUTE_LIFE_MS = 5000, ROUTE_MISSING_MS = 1000, ROUTES_MAX = 4096 };
 struct shared_route {
     struct model_route route;
     int refs;
+    struct shared_route *canary; /* a reference; NULL: none */
+    double canary_share, canary_due;
 };
 void shared_route_release(struct shared_route *r); /* NULL is fine */
+/* The version that the next call gets: the canary for its share of them, evenly spread. Borrowed from r. */
+struct shared_route *shared_route_turn(struct shared_route *r);
 
 /* token is the waiter's own. route is borrowed for the call: take a reference (refs++) to keep it. */
 typedef void (*route_found_fn)(void *arg, uint64_t token, int rc, struct shared_route *route,

@@ -155,6 +155,15 @@ static int read_base64(struct tensor_reader *t, struct err *e)
     return rc;
 }
 
+/* A string; what is wrong with it is said of the element that it was to be. */
+static int read_string(struct tensor_reader *t, struct err *e)
+{
+    struct err why = {0};
+    int rc = json_read_string(t->json, t->out, &why);
+    if (rc == ERR_INVALID) return fail(t, e, "\"%.64s\": %s", t->spec->name, why.message);
+    return rc ? err_set(e, rc, NULL, "%s", why.message) : 0;
+}
+
 static int read_bytes(struct tensor_reader *t, struct err *e)
 {
     size_t at = t->out->len;
@@ -163,11 +172,11 @@ static int read_bytes(struct tensor_reader *t, struct err *e)
     int rc = 0;
     char c = json_peek(t->json);
     if (c == '"')
-        rc = json_read_string(t->json, t->out, e);
+        rc = read_string(t, e);
     else if (c == '{' && t->base64_objects)
         rc = read_base64(t, e);
     else if (c != 'n' || !json_take_null(t->json))
-        rc = fail(t, e, "expected a string, found %s", found(t->json));
+        rc = fail(t, e, "\"%.64s\" takes BYTES: expected a string, found %s", t->spec->name, found(t->json));
     if (rc) return rc;
     if (t->out->failed) return err_set(e, ERR_NOMEM, NULL, "no memory for the request");
     len = (uint32_t)(t->out->len - at - sizeof len); /* a body is far below 4 GiB */

@@ -22,6 +22,22 @@ static void error_write(struct json_writer *w, const struct job *j)
     jw_obj_end(w);
 }
 
+/* What it should take, as far as that can be told beforehand: at the price per second, and never more than
+ * what is held. */
+static void estimate_write(struct json_writer *w, const struct job *j)
+{
+    int64_t seconds = (j->estimate_ms + 999) / 1000, cost;
+    if (seconds > j->max_seconds) seconds = j->max_seconds;
+    if (__builtin_mul_overflow(seconds * j->threads, j->price_micros, &cost) || cost > j->hold_micros)
+        cost = j->hold_micros;
+    jw_name(w, "estimate");
+    jw_obj(w);
+    jw_knum(w, "seconds", (double)j->estimate_ms / 1e3);
+    jw_kint(w, "memory_bytes", j->memory_bytes);
+    jw_kint_str(w, "cost_micros", cost);
+    jw_obj_end(w);
+}
+
 void job__write(struct json_writer *w, const struct job *j)
 {
     jw_obj(w);
@@ -33,8 +49,10 @@ void job__write(struct json_writer *w, const struct job *j)
     jw_kstr(w, "model", j->model);
     jw_kstr(w, "dataset", j->dataset_id);
     api_write_opt(w, "test_dataset", j->test_dataset_id);
+    if (j->version_id[0] != '\0') jw_kstr(w, "evaluated_version_id", j->version_id);
     jw_kint(w, "priority", j->priority);
     jw_kint(w, "max_seconds", j->max_seconds);
+    jw_kint(w, "threads", j->threads);
     api_write_time(w, "created_at", j->created_at_us);
     api_write_time(w, "started_at", j->started_at_us);
     api_write_time(w, "finished_at", j->finished_at_us);
@@ -43,6 +61,7 @@ void job__write(struct json_writer *w, const struct job *j)
     api_write_raw(w, "progress", j->progress);
     api_write_raw(w, "result", j->result);
     error_write(w, j);
+    estimate_write(w, j);
     jw_kint_str(w, "hold_micros", j->hold_micros);
     jw_kint_str(w, "cost_micros", j->cost_micros);
     jw_obj_end(w);

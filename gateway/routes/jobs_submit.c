@@ -5,50 +5,45 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/log.h"
+#include "base/mem.h"
+#include "gateway/routes/jobs_kind.h"
 #include "learn/data/schema.h"
-#include "learn/spec/spec.h"
+#include "queue/heartbeat.h"
 #include "queue/inbox.h"
 #include "store/dataset.h"
 #include "store/job.h"
 #include "store/tenant.h"
 
-enum { SCHEMA_TOKENS_MAX = 8 * 1024 * 1024, JOB_THREADS = 1, PRIORITY_MAX = 10, SECONDS_DEFAULT = 3600 };
+enum { SCHEMA_TOKENS_MAX = 8 * 1024 * 1024, PRIORITY_MAX = 10, SECONDS_DEFAULT = 3600 };
 
 struct submission {
     struct api_call *c;
     const char *idempotency_key; /* or NULL */
     const char *model, *dataset_id, *test_dataset_id;
-    int64_t priority, max_seconds; /* max_seconds 0: default */
-    struct spec *spec;             /* owned */
-    struct schema *train, *test;   /* owned */
-    struct resolved *resolved;     /* owned */
-    struct buf resolved_json;      /* owned */
+    int64_t priority, max_seconds, threads; /* max_seconds 0: default */
+    struct job_kind kind;                   /* owned */
+    struct schema *train, *test;            /* owned */
     struct idem idem;
     struct job job;
 };
 
 static void submission_dispose(struct submission *s)
 {
-    spec_free(s->spec);
+    job_kind_dispose(&s->kind);
     schema_free(s->train);
     schema_free(s->test);
-    resolved_free(s->resolved);
-    buf_dispose(&s->resolved_json);
 }
 
 /* ---- the request ---- */
 
-static int read_names(struct submission *s, struct json_obj *o, struct err *e)
+static int read_names(struct submission *s, struct json_obj *o, const char **type, struct err *e)
 {
-    const char *type;
     int rc;
-    if ((rc = json_take_str(o, "type", 1, 32, &type, e)) ||
+    if ((rc = json_take_str(o, "type", 1, 32, type, e)) ||
         (rc = json_take_str(o, "model", 1, 64, &s->model, e)) ||
         (rc = json_take_str(o, "dataset", 1, ID_MAX - 1, &s->dataset_id, e)) ||
         (rc = json_opt_str(o, "test_dataset", 1, ID_MAX - 1, &s->test_dataset_id, e)))
         return rc;
-    if (strcmp(type, "train") != 0)
-        return err_set(e, ERR_INVALID, "type", "unknown job type; known is train");
     if (!id_name_valid(s->model))
         return err_set(e, ERR_INVALID, "model",
                        "a model's name is 1 to 64 characters of a-z 0-9 . _ - and starts with a "
@@ -59,14 +54,33 @@ static int read_names(struct submission *s, struct json_obj *o, struct err *e)
 static int read_request(struct submission *s, struct err *e)
 {
     struct json_obj o;
-    const cJSON *spec;
+    const cJSON *spec = NULL;
+    const char *type;
     int rc;
-    if ((rc = api_body(s->c, &o, e)) || (rc = read_names(s, &o, e)) ||
+    if ((rc = api_body(s->c, &o, e)) || (rc = read_names(s, &o, &type, e)) ||
         (rc = json_opt_int(&o, "priority", -PRIORITY_MAX, PRIORITY_MAX, &s->priority, e)) ||
         (rc = json_opt_int(&o, "max_seconds", 1, 30 * 86400, &s->max_seconds, e)) ||
-        (rc = json_take_object(&o, "spec", &spec, e)) || (rc = json_obj_close(&o, e)))
+        (rc = json_opt_int(&o, "threads", 1, HEARTBEAT_JOBS_MAX, &s->threads, e)) ||
+        (rc = json_opt_object(&o, "spec", &spec, e)) || (rc = json_obj_close(&o, e)))
         return rc;
-    return spec_parse(&s->spec, spec, "spec", e);
+    return job_kind_parse(&s->kind, type, spec, e);
+}
+
+/* A job of several threads takes as many slots of one worker. One that no worker has would wait for ever
+ * without a word; while no worker is there at all, nobody knows. */
+static int check_fleet(const struct submission *s, struct err *e)
+{
+    struct heartbeat *workers;
+    struct err away = {0};
+    size_t n;
+    int64_t most = 0;
+    if (heartbeat_list(s->c->redis, &workers, &n, &away) != 0) return 0;
+    for (size_t i = 0; i < n; i++) most = workers[i].slots > most ? workers[i].slots : most;
+    mem_free(workers);
+    if (most == 0 || s->threads <= most) return 0;
+    return err_set(e, ERR_INVALID, "threads",
+                   "the job asks for %lld threads; the largest worker now has %lld slots for training",
+                   (long long)s->threads, (long long)most);
 }
 
 /* ---- inside the transaction ---- */
@@ -89,21 +103,13 @@ static int load_schema(struct submission *s, struct db *db, const char *id, cons
 
 static int resolve(struct submission *s, struct db *db, struct err *e)
 {
-    struct json_writer w;
     schema_free(s->train); /* of an earlier try of this transaction */
     schema_free(s->test);
-    resolved_free(s->resolved);
     s->train = s->test = NULL;
-    s->resolved = NULL;
     int rc = load_schema(s, db, s->dataset_id, "dataset", &s->train, e);
     if (rc == 0 && s->test_dataset_id != NULL)
         rc = load_schema(s, db, s->test_dataset_id, "test_dataset", &s->test, e);
-    if (rc == 0) rc = spec_resolve(&s->resolved, s->spec, s->train, s->test, e);
-    if (rc != 0) return rc;
-    buf_clear(&s->resolved_json);
-    jw_init(&w, &s->resolved_json);
-    resolved_to_json(s->resolved, s->train, &w);
-    return s->resolved_json.failed ? err_set(e, ERR_NOMEM, NULL, "no memory for the spec") : 0;
+    return rc != 0 ? rc : job_kind_settle(&s->kind, db, s->model, s->train, s->test, s->c->arena, e);
 }
 
 /* An hour, where the plan allows that: the time limit decides how much money is set aside. */
@@ -117,15 +123,18 @@ static int submit(struct submission *s, struct db *db, struct err *e)
     struct tenant tenant;
     int rc = tenant_find(db, s->c->who->tenant_id, &tenant, e);
     if (rc != 0) return rc;
-    struct job_new in = {.type = "train",
+    const struct estimate *need = &s->kind.estimate;
+    struct job_new in = {.type = job_type_name(s->kind.type),
                          .model = s->model,
                          .dataset_id = s->dataset_id,
                          .test_dataset_id = s->test_dataset_id,
                          .priority = (int)s->priority,
                          .max_seconds = s->max_seconds > 0 ? s->max_seconds : default_seconds(&tenant.plan),
-                         .memory_bytes = (int64_t)s->resolved->estimate.memory_bytes,
-                         .threads = JOB_THREADS,
-                         .spec = s->resolved_json.data};
+                         .memory_bytes = (int64_t)estimate_bytes(need, (int)s->threads),
+                         .threads = (int)s->threads,
+                         .spec = s->kind.json.data,
+                         .version_id = s->kind.version_id[0] ? s->kind.version_id : NULL,
+                         .estimate_ms = need->seconds < 1e12 ? (int64_t)(need->seconds * 1e3) : 0};
     return job_submit(db, &in, &s->c->by, s->c->arena, &s->job, e);
 }
 
@@ -155,9 +164,10 @@ static void hint(struct submission *s)
 
 int jobs_create(struct api_call *c, struct err *e)
 {
-    struct submission s = {.c = c};
+    struct submission s = {.c = c, .threads = 1};
     int rc = api_idempotency_key(c, &s.idempotency_key, e);
     if (rc == 0) rc = read_request(&s, e);
+    if (rc == 0 && s.threads > 1) rc = check_fleet(&s, e);
     if (rc == 0) rc = db_run(c->db, c->who->tenant_id, submit_tx, &s, e);
     if (rc == 0 && s.idem.outcome == IDEM_REPLAY)
         api_replay(c, &s.idem);

@@ -1,10 +1,10 @@
-/* Models, their versions and their aliases. */
+/* Models and their versions. */
 #include "gateway/routes/routes.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "base/num.h"
-#include "store/alias.h"
+#include "gateway/routes/models.h"
 #include "store/model.h"
 #include "store/version.h"
 
@@ -51,14 +51,14 @@ static void model_members(struct json_writer *w, const struct model *m)
 }
 
 /* A name of another form is as absent as an unknown one, and so is a model outside the key's allow-list. */
-static int check_name(struct api_call *c, struct err *e)
+int models__check_name(struct api_call *c, struct err *e)
 {
     if (id_name_valid(api_param(c, 0)) && principal_may_call(c->who, api_param(c, 0))) return 0;
     return err_set(e, ERR_NOT_FOUND, "model", "there is no such model");
 }
 
 /* The nouns of a version's path. */
-static int not_found(int rc, struct err *e)
+int models__not_found(int rc, struct err *e)
 {
     char noun[16];
     snprintf(noun, sizeof(noun), "%.15s", e->field[0] != '\0' ? e->field : "model");
@@ -90,7 +90,7 @@ int models_list(struct api_call *c, struct err *e)
 int models_get(struct api_call *c, struct err *e)
 {
     struct model m;
-    int rc = check_name(c, e);
+    int rc = models__check_name(c, e);
     if (rc != 0) return rc;
     rc = api_begin(c, e);
     if (rc == 0) rc = model_find(c->db, api_param(c, 0), c->arena, &m, e);
@@ -124,7 +124,7 @@ int versions_list(struct api_call *c, struct err *e)
 {
     struct page page;
     struct version_list list = {0};
-    int rc = check_name(c, e);
+    int rc = models__check_name(c, e);
     if (rc == 0) rc = api_page(c, "ver_", &page, e);
     if (rc != 0) return rc;
     rc = api_begin(c, e);
@@ -145,102 +145,17 @@ int versions_get(struct api_call *c, struct err *e)
 {
     struct version v;
     int64_t number;
-    int rc = check_name(c, e);
+    int rc = models__check_name(c, e);
     if (rc != 0) return rc;
     if (!num_parse_i64(api_param(c, 1), 1, INT64_MAX, &number))
         return err_set(e, ERR_NOT_FOUND, "version", "there is no such version");
     rc = api_begin(c, e);
     if (rc == 0) rc = version_find(c->db, api_param(c, 0), number, NULL, c->arena, &v, e);
-    if ((rc = api_end(c, rc, e)) != 0) return not_found(rc, e);
+    if ((rc = api_end(c, rc, e)) != 0) return models__not_found(rc, e);
     struct json_writer *w = api_reply(c, 200);
     jw_obj(w);
     version_members(w, &v);
     status_write(w, v.number);
     jw_obj_end(w);
-    return 0;
-}
-
-/* ---- aliases ---- */
-
-static void alias_write(struct json_writer *w, const struct alias *a)
-{
-    jw_obj(w);
-    jw_kstr(w, "object", "model.alias");
-    jw_kstr(w, "alias", a->name);
-    jw_kstr(w, "model", a->model);
-    jw_kint(w, "version", a->version);
-    jw_kint_str(w, "etag", a->etag);
-    api_write_time(w, "updated_at", a->updated_at_us);
-    jw_obj_end(w);
-}
-
-int aliases_list(struct api_call *c, struct err *e)
-{
-    struct alias *items = NULL;
-    int n = 0, rc = check_name(c, e);
-    if (rc != 0) return rc;
-    rc = api_begin(c, e);
-    if (rc == 0) rc = alias_list(c->db, api_param(c, 0), c->arena, &items, &n, e);
-    if ((rc = api_end(c, rc, e)) != 0) return api_not_found(rc, "model", e);
-    struct json_writer *w = api_list_begin(c);
-    for (int i = 0; i < n; i++) alias_write(w, &items[i]);
-    api_list_end(c, n ? items[0].name : NULL, n ? items[n - 1].name : NULL, false);
-    return 0;
-}
-
-struct move {
-    struct api_call *c;
-    int64_t version, etag; /* etag: what the alias must have now; -1 for any */
-    struct alias alias;
-};
-
-static int move_tx(struct db *db, void *arg, struct err *e)
-{
-    struct move *m = arg;
-    return alias_set(db, api_param(m->c, 0), api_param(m->c, 1), m->version, m->etag, &m->c->by, &m->alias,
-                     e);
-}
-
-/* If-Match: "3", quoted or not, makes a read-modify-write safe; If-None-Match: * only makes new ones. */
-static int read_condition(struct api_call *c, int64_t *etag, struct err *e)
-{
-    const char *match = request_header(c->request, "if-match"),
-               *none = request_header(c->request, "if-none-match");
-    char digits[24];
-    *etag = none != NULL ? 0 : -1;
-    if (none != NULL && strcmp(none, "*") != 0)
-        return err_set(e, ERR_INVALID, "If-None-Match", "the only value known is *");
-    if (match == NULL || strcmp(match, "*") == 0) return 0;
-    size_t len = strlen(match), quotes = len > 2 && match[0] == '"' && match[len - 1] == '"';
-    if (len < sizeof(digits)) {
-        snprintf(digits, sizeof(digits), "%.*s", (int)(len - 2 * quotes), match + quotes);
-        if (num_parse_i64(digits, 1, INT64_MAX, etag)) return 0;
-    }
-    return err_set(e, ERR_INVALID, "If-Match", "the header must hold the ETag of an earlier answer");
-}
-
-int aliases_put(struct api_call *c, struct err *e)
-{
-    struct move m = {.c = c};
-    struct json_obj o;
-    char etag[32];
-    int rc = check_name(c, e);
-    if (rc == 0 && !id_name_valid(api_param(c, 1)))
-        rc = err_set(e, ERR_INVALID, "alias",
-                     "an alias is 1 to 64 characters of a-z 0-9 . _ - and starts with a letter "
-                     "or digit");
-    if (rc == 0) rc = read_condition(c, &m.etag, e);
-    if (rc == 0) rc = api_body(c, &o, e);
-    if (rc == 0) rc = json_take_int(&o, "version", 1, INT64_MAX / 1024, &m.version, e);
-    if (rc == 0) rc = json_obj_close(&o, e);
-    if (rc == 0) rc = db_run(c->db, c->who->tenant_id, move_tx, &m, e);
-    if (rc != 0) return not_found(rc, e);
-    struct changed what = {.kind = CHANGED_MODEL};
-    snprintf(what.tenant_id, sizeof(what.tenant_id), "%s", c->who->tenant_id);
-    snprintf(what.model, sizeof(what.model), "%s", api_param(c, 0));
-    api_changed(c, &what);
-    snprintf(etag, sizeof(etag), "\"%lld\"", (long long)m.alias.etag);
-    call_header(c->call, "ETag", etag);
-    alias_write(api_reply(c, 200), &m.alias);
     return 0;
 }

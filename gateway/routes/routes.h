@@ -23,6 +23,7 @@ int versions_list(struct api_call *c, struct err *e);
 int versions_get(struct api_call *c, struct err *e);
 int aliases_list(struct api_call *c, struct err *e);
 int aliases_put(struct api_call *c, struct err *e);
+int aliases_roll_back(struct api_call *c, struct err *e);
 
 int usage_get(struct api_call *c, struct err *e);
 int invoices_get(struct api_call *c, struct err *e);

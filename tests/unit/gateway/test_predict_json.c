@@ -276,7 +276,9 @@ static void tfs_refuses_and_names_the_place(void **state)
     refuse(p, table, "{\"instances\":[{\"size\":1,\"colour\":{\"b64\":\"!\"}}]}", "instances[0].colour",
            "not base64");
     refuse(p, table, "{\"instances\":[{\"size\":1,\"colour\":7}]}", "instances[0].colour",
-           "expected a string, found a number");
+           "\"colour\" takes BYTES: expected a string, found a number");
+    refuse(p, table, "{\"instances\":[{\"size\":1,\"colour\":\"\xFF\"}]}", "instances[0].colour",
+           "\"colour\": malformed JSON: a string is not valid UTF-8");
 }
 
 /* What stands in a JSON text as one of six numbers is the float that strtod and one rounding more make of it.

@@ -1,0 +1,13 @@
+/* What the routes of models share. Inside routes/ only. */
+#ifndef GATEWAY_ROUTES_MODELS_H
+#define GATEWAY_ROUTES_MODELS_H
+
+#include "gateway/api_call.h"
+
+/* The model of the path's first segment: ERR_NOT_FOUND for a name of another form as for an unknown one, and
+ * so for one outside the key's allow-list. */
+int models__check_name(struct api_call *c, struct err *e);
+/* Names the noun of a version's or alias's path that was not found. */
+int models__not_found(int rc, struct err *e);
+
+#endif
