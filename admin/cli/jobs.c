@@ -9,6 +9,7 @@
 #include "admin/cli/metrics.h"
 #include "admin/cli/output.h"
 #include "admin/cli/train.h"
+#include "admin/cli/trials.h"
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/ids.h"
@@ -17,7 +18,7 @@
 enum { POLL_MS = 250, SPEC_MAX = 1 << 20 };
 
 static const char *opt_model, *opt_test, *opt_target, *opt_family, *opt_spec;
-static int64_t opt_epochs, opt_max_seconds, opt_priority;
+static int64_t opt_epochs, opt_max_seconds, opt_priority, opt_threads;
 static bool opt_detach;
 
 int train_submit(struct client *c, const char *body, char *out, struct err *e)
@@ -27,6 +28,18 @@ int train_submit(struct client *c, const char *body, char *out, struct err *e)
     if (rc == 0) snprintf(out, ID_MAX, "%s", output_text(job, "id"));
     cJSON_Delete(job);
     return rc;
+}
+
+/* " trial 2/9": which of several trainings it is. */
+static void describe_part(struct buf *text, const cJSON *progress)
+{
+    static const char *const parts[] = {"trial", "fold"};
+    for (size_t i = 0; i < 2; i++) {
+        const cJSON *part = cJSON_GetObjectItemCaseSensitive(progress, parts[i]);
+        if (cJSON_IsObject(part))
+            buf_printf(text, " %s %.0f/%.0f", parts[i], output_number(part, "number", 0),
+                       output_number(part, "of", 0));
+    }
 }
 
 /* "epoch 3/10  loss 0.4123  accuracy 0.8511  val_loss …": whatever metrics the runner reports, in its order.
@@ -46,6 +59,7 @@ static void describe(const cJSON *job, char *out, size_t cap)
         int filled = (int)(share * 20 + 0.5);
         buf_str(&text, " ");
         for (int i = 0; i < 20; i++) buf_str(&text, i < filled ? "█" : "░");
+        describe_part(&text, progress);
         buf_printf(&text, " epoch %.0f/%.0f", epoch, epochs);
         const cJSON *m;
         cJSON_ArrayForEach(m, cJSON_GetObjectItemCaseSensitive(progress, "metrics"))
@@ -121,7 +135,7 @@ int train_watch(struct client *c, const char *id, cJSON **out, struct err *e)
     }
 }
 
-static void print_job(const cJSON *job)
+void train_print(const cJSON *job)
 {
     const cJSON *result = cJSON_GetObjectItemCaseSensitive(job, "result");
     char cost[OUTPUT_TEXT_MAX], took[OUTPUT_TEXT_MAX];
@@ -130,22 +144,24 @@ static void print_job(const cJSON *job)
     output_duration(took, started > 0 && finished > 0 ? finished - started : -1);
     if (finished > 0 && finished == started) strcpy(took, "under 1 s"); /* times are whole seconds */
     printf("%s  %s  model %s", output_text(job, "id"), output_text(job, "status"), output_text(job, "model"));
-    if (cJSON_IsObject(result)) printf(" version %.0f", output_number(result, "version", 0));
+    if (output_number(result, "version", 0) > 0) printf(" version %.0f", output_number(result, "version", 0));
     printf("  took %s  cost %s\n", took, cost);
     const cJSON *error = cJSON_GetObjectItemCaseSensitive(job, "error");
     if (cJSON_IsObject(error))
         printf("  error: %s %s\n", output_text(error, "message"), output_text(error, "param"));
-    metrics_print(cJSON_GetObjectItemCaseSensitive(result, "metrics"));
+    const cJSON *metrics = cJSON_GetObjectItemCaseSensitive(result, "metrics");
+    metrics_print(metrics);
+    trials_print(metrics);
 }
 
 /* A spec file holds the spec, or a whole job whose fields the options then complete. */
-static int read_spec(cJSON *job, struct err *e)
+int train_read_spec(cJSON *job, const char *file, struct err *e)
 {
     struct buf text = {0};
     cJSON *root = NULL;
-    int rc = fs_read_all(&text, opt_spec, SPEC_MAX, e);
+    int rc = fs_read_all(&text, file, SPEC_MAX, e);
     if (rc == 0) rc = json_parse(&root, text.data ? text.data : "", text.len, 200000, e);
-    if (rc) err_prefix(e, "%s", opt_spec);
+    if (rc) err_prefix(e, "%s", file);
     buf_dispose(&text);
     if (rc) return rc;
     if (!cJSON_GetObjectItemCaseSensitive(root, "spec")) {
@@ -177,7 +193,7 @@ static void put_text(cJSON *object, const char *name, const char *value)
 static int build_job(const char *dataset, char **body, struct err *e)
 {
     cJSON *job = cJSON_CreateObject();
-    int rc = opt_spec ? read_spec(job, e) : 0;
+    int rc = opt_spec ? train_read_spec(job, opt_spec, e) : 0;
     if (rc == 0) {
         put_text(job, "type", "train");
         put_text(job, "dataset", dataset);
@@ -185,6 +201,7 @@ static int build_job(const char *dataset, char **body, struct err *e)
         put_text(job, "test_dataset", opt_test);
         if (opt_max_seconds) cJSON_AddNumberToObject(job, "max_seconds", (double)opt_max_seconds);
         if (opt_priority) cJSON_AddNumberToObject(job, "priority", (double)opt_priority);
+        if (opt_threads) cJSON_AddNumberToObject(job, "threads", (double)opt_threads);
         cJSON *spec = child_object(job, "spec");
         put_text(spec, "target", opt_target);
         put_text(spec, "family", opt_family);
@@ -199,26 +216,31 @@ static int build_job(const char *dataset, char **body, struct err *e)
     return rc;
 }
 
-static int run_train(const struct command_args *args, struct err *e)
+int train_run(struct client *c, const char *body, bool detach, struct err *e)
 {
-    struct client *c;
-    char *body = NULL, id[ID_MAX];
-    int rc = client_open(&c, e);
-    if (rc) return rc;
-    if ((rc = build_job(args->words[0], &body, e)) || (rc = train_submit(c, body, id, e))) goto out;
-    if (opt_detach) {
-        printf("%s\n", id);
-        goto out;
-    }
-    if (!command_shared.json) printf("%s\n", id);
+    char id[ID_MAX];
     cJSON *job = NULL;
+    int rc = train_submit(c, body, id, e);
+    if (rc) return rc;
+    if (detach || !command_shared.json) printf("%s\n", id);
+    if (detach) return 0;
     rc = train_watch(c, id, &job, e);
     if (job && command_shared.json)
         output_json(job);
     else if (job && rc == 0)
-        print_job(job);
+        train_print(job);
     cJSON_Delete(job);
-out:
+    return rc;
+}
+
+static int run_train(const struct command_args *args, struct err *e)
+{
+    struct client *c;
+    char *body = NULL;
+    int rc = client_open(&c, e);
+    if (rc) return rc;
+    rc = build_job(args->words[0], &body, e);
+    if (rc == 0) rc = train_run(c, body, opt_detach, e);
     cJSON_free(body);
     client_close(c);
     return rc;
@@ -247,16 +269,20 @@ static int job_call(const char *method, const char *id, const char *rest, void (
 
 static void print_jobs(const cJSON *list)
 {
-    const char *const headers[] = {"ID", "STATUS", "MODEL", "CREATED", "COST"};
-    struct table *t = table_create(headers, 5);
+    const char *const headers[] = {"ID", "TYPE", "STATUS", "MODEL", "CREATED", "COST"};
+    struct table *t = table_create(headers, 6);
     const cJSON *j;
     cJSON_ArrayForEach(j, cJSON_GetObjectItemCaseSensitive(list, "data"))
     {
         char when[OUTPUT_TEXT_MAX], cost[OUTPUT_TEXT_MAX];
         output_when(when, output_number(j, "created_at", 0));
         output_money(cost, output_micros(j, "cost_micros"));
-        const char *const cells[] = {output_text(j, "id"), output_text(j, "status"), output_text(j, "model"),
-                                     when, cost};
+        const char *const cells[] = {output_text(j, "id"),
+                                     output_text(j, "type"),
+                                     output_text(j, "status"),
+                                     output_text(j, "model"),
+                                     when,
+                                     cost};
         table_row(t, cells);
     }
     table_print(t);
@@ -284,12 +310,12 @@ static int run_list(const struct command_args *args, struct err *e)
 
 static int run_show(const struct command_args *args, struct err *e)
 {
-    return job_call("GET", args->words[0], "", print_job, e);
+    return job_call("GET", args->words[0], "", train_print, e);
 }
 
 static int run_cancel(const struct command_args *args, struct err *e)
 {
-    return job_call("POST", args->words[0], "/cancel", print_job, e);
+    return job_call("POST", args->words[0], "/cancel", train_print, e);
 }
 
 /* Adds the events behind `after` to list; a long job has many pages of them. */
@@ -340,7 +366,7 @@ static int run_watch(const struct command_args *args, struct err *e)
     if (job && command_shared.json)
         output_json(job);
     else if (job && rc == 0)
-        print_job(job);
+        train_print(job);
     cJSON_Delete(job);
     client_close(c);
     return rc;
@@ -382,6 +408,12 @@ static const struct option_row train_rows[] = {
      .min = -10,
      .max = 10,
      .help = "among your own jobs"},
+    {.name = "threads",
+     .type = OPTION_INT,
+     .out = &opt_threads,
+     .min = 1,
+     .max = 1024,
+     .help = "of the training; each is paid for; default 1"},
     {.name = "detach", .type = OPTION_BOOL, .out = &opt_detach, .help = "print the job's id and do not wait"},
 };
 

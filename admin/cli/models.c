@@ -9,11 +9,13 @@
 #include "admin/cli/output.h"
 #include "base/buf.h"
 #include "base/fs.h"
+#include "base/json.h"
 #include "base/num.h"
 
 enum { BODY_MAX = 16 << 20 };
 
-static int64_t opt_version;
+static int64_t opt_version, opt_canary;
+static const char *opt_weight;
 static const char *opt_alias;
 
 static int get(const char *path, void (*print)(const cJSON *), struct err *e)
@@ -88,6 +90,18 @@ static int run_versions(const struct command_args *args, struct err *e)
     return rc;
 }
 
+/* The canary's part of an alias's body. */
+static int add_canary(struct buf *body, struct err *e)
+{
+    double weight = 0;
+    if (!opt_canary) return 0;
+    if (!opt_weight || num_scan(opt_weight, opt_weight + strlen(opt_weight), &weight) != strlen(opt_weight))
+        return err_set(e, ERR_INVALID, "weight",
+                       "--canary goes with --weight, its share of the calls: 0.1, for one");
+    buf_printf(body, ",\"canary\":{\"version\":%lld,\"weight\":%.9g}", (long long)opt_canary, weight);
+    return 0;
+}
+
 static int run_alias(const struct command_args *args, struct err *e)
 {
     int64_t version;
@@ -98,8 +112,10 @@ static int run_alias(const struct command_args *args, struct err *e)
     if (rc) return rc;
     struct buf path = {0}, body = {0};
     buf_printf(&path, "/v1/models/%s/aliases/%s", args->words[0], args->words[1]);
-    buf_printf(&body, "{\"version\":%lld}", (long long)version);
-    rc = client_call(c, "PUT", path.data, body.data, NULL, e);
+    buf_printf(&body, "{\"version\":%lld", (long long)version);
+    rc = add_canary(&body, e);
+    buf_str(&body, "}");
+    if (rc == 0) rc = client_call(c, "PUT", path.data, body.data, NULL, e);
     if (rc == 0) printf("%s of %s is version %lld now\n", args->words[1], args->words[0], (long long)version);
     buf_dispose(&path);
     buf_dispose(&body);
@@ -107,7 +123,48 @@ static int run_alias(const struct command_args *args, struct err *e)
     return rc;
 }
 
-/* The body of a predict: a file, standard input ("-"), or numbers given as arguments, which make one row. */
+static int run_rollback(const struct command_args *args, struct err *e)
+{
+    struct client *c;
+    cJSON *alias = NULL;
+    int rc = client_open(&c, e);
+    if (rc) return rc;
+    struct buf path = {0};
+    buf_printf(&path, "/v1/models/%s/aliases/%s/rollback", args->words[0], args->words[1]);
+    rc = client_call(c, "POST", path.data, NULL, &alias, e);
+    if (rc == 0)
+        printf("%s of %s is version %.0f now\n", args->words[1], args->words[0],
+               output_number(alias, "version", 0));
+    cJSON_Delete(alias);
+    buf_dispose(&path);
+    client_close(c);
+    return rc;
+}
+
+static bool all_numbers(const struct command_args *args)
+{
+    double ignored;
+    for (size_t i = 1; i < args->len; i++) {
+        const char *word = args->words[i];
+        if (num_scan(word, word + strlen(word), &ignored) != strlen(word) || !*word) return false;
+    }
+    return true;
+}
+
+static void write_texts(const struct command_args *args, struct buf *body)
+{
+    struct json_writer w;
+    jw_init(&w, body);
+    jw_obj(&w);
+    jw_name(&w, "instances");
+    jw_arr(&w);
+    for (size_t i = 1; i < args->len; i++) jw_str(&w, args->words[i]);
+    jw_arr_end(&w);
+    jw_obj_end(&w);
+}
+
+/* The body of a predict: a file, standard input ("-"), numbers given as arguments, which make one row, or
+ * texts, each of which is a row. */
 static int read_instances(const struct command_args *args, struct buf *body, struct err *e)
 {
     const char *first = args->words[1];
@@ -117,16 +174,12 @@ static int read_instances(const struct command_args *args, struct buf *body, str
         return 0;
     }
     if (args->len == 2 && first[0] == '@') return fs_read_all(body, first + 1, BODY_MAX, e);
-    buf_str(body, "{\"instances\":[[");
-    for (size_t i = 1; i < args->len; i++) {
-        const char *word = args->words[i];
-        double ignored;
-        if (num_scan(word, word + strlen(word), &ignored) != strlen(word))
-            return err_set(e, ERR_INVALID, "row",
-                           "'%s' is not a number; rows with text go in as JSON: '[{\"column\":\"value\"}]'",
-                           word);
-        buf_printf(body, "%s%s", i > 1 ? "," : "", word);
+    if (!all_numbers(args)) {
+        write_texts(args, body);
+        return 0;
     }
+    buf_str(body, "{\"instances\":[[");
+    for (size_t i = 1; i < args->len; i++) buf_printf(body, "%s%s", i > 1 ? "," : "", args->words[i]);
     buf_str(body, "]]}");
     return 0;
 }
@@ -165,13 +218,25 @@ static const struct option_row predict_rows[] = {
     {.name = "alias", .type = OPTION_STR, .out = &opt_alias, .help = "alias to ask"},
 };
 
+static const struct option_row alias_rows[] = {
+    {.name = "canary",
+     .type = OPTION_INT,
+     .out = &opt_canary,
+     .min = 1,
+     .max = 1000000000,
+     .help = "another version that gets a share of the calls"},
+    {.name = "weight", .type = OPTION_STR, .out = &opt_weight, .help = "that share: above 0, below 1"},
+};
+
 const struct command model_commands[] = {
     {"predict", "<model> <row>", 2, 100000, COMMAND_TENANT | COMMAND_JSON, predict_rows, 2,
-     "predict: numbers, JSON instances, @file or -", run_predict},
+     "predict: numbers, texts, JSON instances, @file or -", run_predict},
     {"model list", "", 0, 0, COMMAND_TENANT | COMMAND_JSON, NULL, 0, "the models", run_list},
     {"model versions", "<model>", 1, 1, COMMAND_TENANT | COMMAND_JSON, NULL, 0, "a model's versions",
      run_versions},
-    {"model alias", "<model> <alias> <version>", 3, 3, COMMAND_TENANT, NULL, 0,
+    {"model alias", "<model> <alias> <version>", 3, 3, COMMAND_TENANT, alias_rows, 2,
      "point an alias (live) at a version", run_alias},
+    {"model rollback", "<model> <alias>", 2, 2, COMMAND_TENANT, NULL, 0,
+     "end a canary, or go back to the version before", run_rollback},
     {0},
 };

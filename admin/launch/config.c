@@ -148,8 +148,7 @@ int config_write_worker(const struct home *h, const struct config_worker *w, str
         buf_dispose(&text);
         return rc;
     }
-    buf_printf(&text, "runner = %s\nwork-dir = %s/work\npredict-listen = unix:%s\n", runner, h->root,
-               h->sockets);
+    buf_printf(&text, "runner = %s\nwork-dir = %s/work\n", runner, h->root);
     if (w->job_slots) buf_printf(&text, "job-slots = %lld\n", (long long)w->job_slots);
     if (w->predict_threads) buf_printf(&text, "predict-threads = %lld\n", (long long)w->predict_threads);
     if (w->lease_ms) buf_printf(&text, "lease = %lldms\n", (long long)w->lease_ms);
