@@ -100,7 +100,7 @@ unit: $(UNIT_BIN)
 # ---- what a person runs -------------------------------------------------------------------------------------------
 .PHONY: help setup setup-test demo up down status test e2e lint format check-format tidy cppcheck arrows fuzz install clean
 help: ## this list
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 setup: ## install missing Debian packages, for building and running
 	@deploy/setup.sh
@@ -186,3 +186,23 @@ bench-predict: ## the predict road against Flask + PyTorch; QUICK=1 for two minu
 	@deploy/setup.sh bench
 	@$(MAKE) --no-print-directory $(JOBS) all $(BENCH_HELPERS)
 	@/usr/bin/python3 bench/predict/bench.py --bin $(BUILD)/bin --helpers $(BUILD)/bench --out $(BUILD)/bench/predict.json $(if $(QUICK),--quick)
+
+# Training and inference: our side of each is a program of the tensor core alone (and learn's safetensors writer).
+#   ROWS=cnn,lstm-bf16   only these networks, or one precision of them      THREADS=1   bench-train without 2 threads
+#   QUICK=1              three short rounds                                 ROUNDS=9
+define bench_side
+$(BUILD)/bench/$(1)-side: $(BUILD)/bench/$(1)/$(1).o $(BUILD)/bench/nets.o $(foreach l,learn spec tensor base,$(call lib,$(l)))
+	@mkdir -p $$(@D)
+	@$(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(ext_bench)
+endef
+$(foreach s,train infer,$(eval $(call bench_side,$(s))))
+bench_flags = $(if $(QUICK),--quick) $(if $(ROWS),--rows $(ROWS)) $(if $(ROUNDS),--rounds $(ROUNDS))
+.PHONY: bench-train bench-infer
+bench-train: ## training steps against PyTorch; QUICK=1, ROWS=cnn,lstm-bf16, THREADS=1
+	@deploy/setup.sh bench
+	@$(MAKE) --no-print-directory $(JOBS) $(BUILD)/bench/train-side
+	@/usr/bin/python3 bench/train/bench.py --helper $(BUILD)/bench/train-side --out $(BUILD)/bench/train.json $(bench_flags) $(if $(THREADS),--threads $(THREADS))
+bench-infer: ## answers against ONNX Runtime; QUICK=1, ROWS=mlp
+	@deploy/setup.sh bench infer
+	@$(MAKE) --no-print-directory $(JOBS) $(BUILD)/bench/infer-side
+	@/usr/bin/python3 bench/infer/bench.py --helper $(BUILD)/bench/infer-side --out $(BUILD)/bench/infer.json $(bench_flags)

@@ -3,7 +3,9 @@
 #   deploy/setup.sh          to build, run and demonstrate
 #   deploy/setup.sh test     also to test and lint
 #   deploy/setup.sh bench    also to measure against other software
+#   deploy/setup.sh bench infer   also ONNX Runtime for node, by npm, into bench/infer/node_modules
 set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
 
 packages=(
     gcc libc6-dev make
@@ -12,19 +14,32 @@ packages=(
     dataset-fashion-mnist
 )
 if [ "${1:-}" = test ]; then
-    packages+=(libcmocka-dev python3 python3-pytest python3-requests python3-yaml clang-format clang-tidy cppcheck clang libclang-rt-14-dev docker-compose curl procps iproute2)
+    packages+=(libcmocka-dev python3 python3-pytest python3-requests python3-yaml libdnnl2 clang-format clang-tidy cppcheck clang libclang-rt-14-dev docker-compose curl procps iproute2)
 fi
 
 if [ "${1:-}" = bench ]; then
     packages+=(gunicorn python3 python3-flask python3-numpy python3-torch wrk)
+    [ "${2:-}" != infer ] || command -v npm >/dev/null || packages+=(nodejs npm)
 fi
+
+# The package's install script would fetch libraries for GPUs; the processor's are in the package.
+node_packages() {
+    [ "${1:-}" = bench ] && [ "${2:-}" = infer ] && [ ! -d "$here/../bench/infer/node_modules/onnxruntime-node" ] || return 0
+    echo "installing onnxruntime-node into bench/infer/node_modules"
+    local why
+    why=$(npm install --prefix "$here/../bench/infer" --ignore-scripts --no-package-lock --no-audit --no-fund 2>&1) ||
+        { echo "$why" | tail -20 >&2; echo "npm could not install onnxruntime-node; without it there is no bench-infer" >&2; exit 1; }
+}
 
 missing=()
 installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' 2>/dev/null | sed -n 's/^installed //p')
 for p in "${packages[@]}"; do
     grep -qx -- "$p" <<<"$installed" || missing+=("$p")
 done
-[ ${#missing[@]} -eq 0 ] && exit 0
+if [ ${#missing[@]} -eq 0 ]; then
+    node_packages "$@"
+    exit 0
+fi
 
 [ "$(. /etc/os-release && echo "${ID:-}")" = debian ] || echo "note: this is not Debian; Tenor is built and tested on Debian 12" >&2
 as_root=()
@@ -46,3 +61,4 @@ if [[ " ${missing[*]} " == *" postgresql-15 "* ]] && [ ! -e /etc/postgresql-comm
     "${as_root[@]}" sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 fi
 run apt install -y --no-install-recommends "${missing[@]}"
+node_packages "$@"

@@ -150,7 +150,7 @@ def test_jobs_are_detached_watched_listed_shown_and_told_of(sh, line):
     job = out.strip()
     assert re.fullmatch(r"job_\w{26}\n", out)
     assert "succeeded" in sh.run("job", "watch", job).stdout
-    assert re.search(rf"{job}\s+succeeded\s+line\b", sh.run("job", "list").stdout)
+    assert re.search(rf"{job}\s+train\s+succeeded\s+line\b", sh.run("job", "list").stdout)
     assert "version 2" in sh.run("job", "show", job).stdout
     events = sh.run("job", "events", job).stdout
     assert "queued" in events and "succeeded" in events
@@ -210,7 +210,7 @@ def test_predictions_from_arguments_json_a_file_and_standard_input(sh, line):
     assert sh.json("predict", "line", "4")["predictions"] == [value]
     assert json.loads(sh.run("predict", "line", "-4").stdout)[0] < 0  # a negative number is no option
     assert json.loads(sh.run("predict", "line", "4", "--version", "1").stdout) == [value] == json.loads(sh.run("predict", "line", "4", "--alias", "live").stdout)
-    assert "no " in sh.fails("predict", "nobody", "4") and "'four'" in sh.fails("predict", "line", "four")
+    assert "no " in sh.fails("predict", "nobody", "4") and "found a string" in sh.fails("predict", "line", "four")
     assert "instances[0]" in sh.fails("predict", "line", "4", "5")
 
 
@@ -220,6 +220,8 @@ def test_models_versions_and_aliases_by_command(sh, line):
     assert sh.run("model", "alias", "line", "stable", "1").stdout == "stable of line is version 1 now\n"
     assert sh.tenant.ok("GET", "/v1/models/line")["aliases"]["stable"] == 1
     assert "no such version" in sh.fails("model", "alias", "line", "stable", "99")
+    assert "pointed at no other version" in sh.fails("model", "rollback", "line", "stable")
+    assert "canary" in sh.fails("model", "alias", "line", "stable", "1", "--canary", "1", "--weight", "0.1")
     assert "'one'" in sh.fails("model", "alias", "line", "stable", "one")
 
 

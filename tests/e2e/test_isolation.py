@@ -22,6 +22,7 @@ ENDPOINTS = [
     ("GET", "/v1/models/{model}/versions/{version}", None),
     ("GET", "/v1/models/{model}/aliases", None),
     ("PUT", "/v1/models/{model}/aliases/{alias}", {"version": 1}),
+    ("POST", "/v1/models/{model}/aliases/{alias}/rollback", None),
     ("POST", "/v1/models/{model}:predict", PREDICT),
     ("POST", "/v1/models/{model}/versions/{version}:predict", PREDICT),
     ("POST", "/v1/models/{model}/labels/{alias}:predict", PREDICT),

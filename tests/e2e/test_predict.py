@@ -200,6 +200,29 @@ def test_versions_and_aliases_answer_for_themselves(own):
     assert at("") == at("/versions/1")
 
 
+def test_a_canary_gets_its_share_of_the_calls_until_it_is_rolled_back_or_promoted(own):
+    def versions(n):
+        return [infer(own, "line", [fp32([1, 1], [1.0])])["model_version"] for _ in range(n)]
+
+    own.ok("PUT", "/v1/models/line/aliases/live", json={"version": 1})
+    alias = own.ok("PUT", "/v1/models/line/aliases/live", json={"version": 1, "canary": {"version": 2, "weight": 0.25}})
+    assert alias["canary"] == {"version": 2, "weight": 0.25}
+    assert 18 <= versions(80).count("2") <= 22  # evenly spread on each of the gateway's loops
+    assert infer(own, "line", [fp32([1, 1], [1.0])], at="/versions/1")["model_version"] == "1"  # who names a version gets it
+    back = own.ok("POST", "/v1/models/line/aliases/live/rollback")
+    assert back["version"] == 1 and back["canary"] is None and set(versions(12)) == {"1"}
+    own.ok("PUT", "/v1/models/line/aliases/live", json={"version": 1, "canary": {"version": 2, "weight": 0.5}})
+    promoted = own.ok("PUT", "/v1/models/line/aliases/live", json={"version": 2})
+    assert promoted["previous_version"] == 1 and set(versions(12)) == {"2"}
+    assert own.ok("POST", "/v1/models/line/aliases/live/rollback")["version"] == 1
+    assert set(versions(12)) == {"1"}
+    assert own.call("POST", "/v1/models/line/aliases/live/rollback").status_code == 409
+    for canary, param in (({"version": 1, "weight": 0.5}, "canary.version"), ({"version": 2, "weight": 0}, "canary.weight"),
+                          ({"version": 2, "weight": 1}, "canary.weight"), ({"version": 2}, "canary.weight")):
+        reply = own.call("PUT", "/v1/models/line/aliases/live", json={"version": 1, "canary": canary})
+        assert reply.status_code == 400 and reply.json()["error"]["param"] == param, reply.text
+
+
 def test_an_alias_moves_only_under_the_condition_that_is_sent(own):
     made = own.call("PUT", "/v1/models/line/aliases/careful", json={"version": 1}, headers={"If-None-Match": "*"})
     assert made.status_code == 200, made.text
