@@ -26,7 +26,7 @@ static int check_options(const struct plan_options *o, const struct graph *g, st
 
 /* A thread must have much more to do than a hand-over costs, which is a microsecond or two, and than it costs
  * to fetch from the other cores' caches the weights that they have moved and the gradients that they have
- * found: per weight about as long as a hundred operations (docs/decisions/0010). */
+ * found: per weight about as long as a hundred operations (docs/decisions/0008). */
 static const int64_t THREAD_FLOPS = 2000000, WEIGHT_FLOPS = 100;
 
 /* Whether the node may be given some rows of a batch at a time. mean: per value, whether it is a mean over
