@@ -31,10 +31,10 @@ static const int64_t THREAD_FLOPS = 2000000, WEIGHT_FLOPS = 100;
 
 /* Whether the node may be given some rows of a batch at a time. mean: per value, whether it is a mean over
  * the rows, or made of such; the results' are set. */
-static bool rows_stand_apart(const struct graph *g, const struct node *n, bool *mean)
+static bool rows_stand_apart(const struct graph *g, const struct node *n, bool train, bool *mean)
 {
     bool has_rows = false, has_mean = false;
-    if (n->op->rows == OP_ROWS_TOGETHER) return false;
+    if (train && n->op->rows == OP_ROWS_TOGETHER) return false; /* what it keeps is used in inference */
     for (int j = 0; j < n->n_inputs; j++) {
         has_rows = has_rows || shape_batched(&g->value[n->input[j]].shape);
         has_mean = has_mean || mean[n->input[j]];
@@ -55,7 +55,8 @@ static int find_together(struct plan *p, struct err *e)
     bool *mean = mem_try_alloc((size_t)g->n_values + 1, sizeof *mean);
     if (!mean) return err_set(e, ERR_NOMEM, NULL, "no memory to compile the graph");
     for (int i = 0; i < g->n_nodes && !p->together; i++)
-        if (!rows_stand_apart(g, &g->node[i], mean)) p->together = g->node[i].op->name;
+        if (!rows_stand_apart(g, &g->node[i], p->options.mode == PLAN_TRAIN, mean))
+            p->together = g->node[i].op->name;
     for (int i = 0; i < g->n_outputs && !p->together; i++)
         if (mean[g->output[i].value]) p->together = g->node[g->value[g->output[i].value].producer].op->name;
     mem_free(mean);

@@ -4,6 +4,10 @@
 
 #include "learn/spec/spec.h"
 
+/* Most rows that a batch of inference is computed at a time once its intermediates outgrow a core's cache
+ * (tensor/plan.c); smaller ones take less than two MiB. */
+enum { RESOLVE_PART_ROWS = 16 };
+
 struct resolving {
     const struct spec *spec;
     const struct schema *train, *test; /* test may be NULL */

@@ -9,8 +9,6 @@
 enum {
     MAX_ROW = 1 << 28, /* numbers of one row, between two layers */
     USUAL_WORD_WIDTH = 32,
-    SESSION_ROWS = 128, /* most rows that a loaded version computes at once */
-    MEASURED_ROWS = 256 /* and the measuring of a validation part */
 };
 
 /* Sizes are at least 1 each and not yet multiplied: a product could overflow. */
@@ -250,9 +248,9 @@ int resolve__layers(struct resolving *v, struct err *e)
 int resolve__layer_memory(struct resolving *v, struct err *e)
 {
     struct estimate *est = &v->r->estimate;
-    uint64_t rows =
-        (uint64_t)(v->r->training.batch_size > SESSION_ROWS ? v->r->training.batch_size : SESSION_ROWS);
-    uint64_t at_once = (uint64_t)v->r->training.batch_size + MEASURED_ROWS;
+    uint64_t rows = (uint64_t)(v->r->training.batch_size > RESOLVE_PART_ROWS ? v->r->training.batch_size
+                                                                             : RESOLVE_PART_ROWS);
+    uint64_t at_once = (uint64_t)v->r->training.batch_size + RESOLVE_PART_ROWS;
     uint64_t kept = (uint64_t)v->kept * 4, extra, scores;
     if (__builtin_mul_overflow(v->row_floats * 4, rows, &extra) ||
         __builtin_mul_overflow(v->score_floats * 4, at_once, &scores) ||
@@ -261,6 +259,6 @@ int resolve__layer_memory(struct resolving *v, struct err *e)
         __builtin_add_overflow(est->memory_bytes, extra, &est->memory_bytes) ||
         est->memory_bytes > SIZE_MAX / 4)
         return err_set(e, ERR_TOO_LARGE, "dataset", "the run would need more memory than any machine has");
-    est->model_bytes += 2 * kept + (v->row_floats + v->score_floats) * 4 * SESSION_ROWS + v->work_bytes;
+    est->model_bytes += 2 * kept + (v->row_floats + v->score_floats) * 4 * RESOLVE_PART_ROWS + v->work_bytes;
     return 0;
 }

@@ -10,10 +10,9 @@ enum {
     USUAL_STEPS = 5000,         /* updates that small data is given by default */
     FEWEST_EPOCHS = 10,
     MOST_EPOCHS = 200,
-    EVALUATION_ROWS = 256, /* batch of validation and test */
-    SERVING_ROWS = 64,
-    USUAL_BATCH = 32,   /* that the usual learning rates go with */
-    LARGEST_AUTO = 128, /* "auto": about STEPS_AN_EPOCH, between SMALLEST_AUTO and this */
+    EVALUATION_ROWS = 256, /* batch of validation and test, and more than a session takes */
+    USUAL_BATCH = 32,      /* that the usual learning rates go with */
+    LARGEST_AUTO = 128,    /* "auto": about STEPS_AN_EPOCH, between SMALLEST_AUTO and this */
     SMALLEST_AUTO = 16,
     STEPS_AN_EPOCH = 250,
 };
@@ -183,22 +182,25 @@ int resolve__estimate(struct resolving *v, struct err *e)
 {
     struct resolved *r = v->r;
     struct estimate *est = &r->estimate;
-    const uint64_t fixed = (uint64_t)48 << 20;
+    const uint64_t fixed = (uint64_t)48 << 20, part = (uint64_t)2 << 20;
     uint64_t row_floats = 0, weights = (uint64_t)est->parameters * 4, activations, total;
-    int64_t batch = r->training.batch_size > EVALUATION_ROWS ? r->training.batch_size : EVALUATION_ROWS;
+    int64_t batch = r->training.batch_size > RESOLVE_PART_ROWS ? r->training.batch_size : RESOLVE_PART_ROWS;
     for (size_t i = 0; i < r->n_layers; i++) {
         uint64_t in = 1, out = 1;
         for (int k = 0; k < r->layers[i].in.rank; k++) in *= (uint64_t)r->layers[i].in.dim[k];
         for (int k = 0; k < r->layers[i].out.rank; k++) out *= (uint64_t)r->layers[i].out.dim[k];
         row_floats += in + 3 * out; /* value, activation, gradient */
     }
+    uint64_t ends = (uint64_t)layer__product(&r->layers[0].in) +
+                    (uint64_t)layer__product(&r->layers[r->n_layers - 1].out);
     /* weights, gradient, two optimiser slots, best weights so far, the packed copy for validation, and the
      * artifact */
     if (!data_bytes(v, v->train, &est->data_bytes) ||
         (v->test && !data_bytes(v, v->test, &est->data_bytes)) ||
         __builtin_mul_overflow(row_floats * 4, (uint64_t)batch, &activations) ||
         __builtin_add_overflow(weights * 8 + fixed, est->data_bytes, &total) ||
-        __builtin_add_overflow(total, activations, &total) || total > SIZE_MAX / 4)
+        __builtin_add_overflow(total, activations, &total) ||
+        __builtin_add_overflow(total, part + ends * 4 * EVALUATION_ROWS, &total) || total > SIZE_MAX / 4)
         return err_set(e, ERR_TOO_LARGE, "dataset", "the run would need more memory than any machine has");
     if (strcmp(r->training.optimizer.name, "least_squares") == 0) {
         uint64_t width = (uint64_t)r->layers[r->n_layers - 1].in.dim[0] + 1;
@@ -208,8 +210,8 @@ int resolve__estimate(struct resolving *v, struct err *e)
     /* gradients, a second set of input batches, a stack and the bookkeeping of its walk over the graph */
     uint64_t row = (uint64_t)(layer__product(&r->input) + r->target_width + 1) * 4;
     est->thread_bytes = weights + row * (uint64_t)batch + (6 << 20);
-    est->model_bytes =
-        weights * 2 + row_floats * 4 * SERVING_ROWS + (1 << 20) + text_vocabulary_bytes(v->ids);
+    est->model_bytes = weights * 2 + row_floats * 4 * RESOLVE_PART_ROWS + ends * 4 * EVALUATION_ROWS + part +
+                       (1 << 20) + text_vocabulary_bytes(v->ids);
     double rows = (double)r->train_rows * (double)r->training.epochs;
     double steps = rows / (double)r->training.batch_size;
     est->seconds =

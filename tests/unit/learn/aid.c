@@ -221,3 +221,15 @@ void aid_flowers(struct buf *out, size_t rows, uint64_t seed)
         buf_printf(out, "%s\n", kind[i % 3].name);
     }
 }
+
+int aid_settle(struct resolved **out, const char *text, const struct schema *train, struct err *e)
+{
+    cJSON *node = aid_json(text);
+    struct spec *s = NULL;
+    *out = NULL;
+    int rc = spec_parse(&s, node, "spec", e);
+    cJSON_Delete(node);
+    if (!rc) rc = spec_resolve(out, s, train, NULL, e);
+    spec_free(s);
+    return rc;
+}

@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "learn/data/scan.h"
 #include "learn/data/schema.h"
+#include "learn/spec/spec.h"
 #include "learn/train.h"
 
 /* Scans bytes in pieces of the given size (0: all at once). 0 or ERR_*; the schema is the caller's. */
@@ -22,6 +23,9 @@ int aid_memfd(const void *data, size_t len);   /* a readable descriptor, at its 
 
 /* An IDX file of bytes. */
 void aid_idx(struct buf *out, int rank, const uint32_t *dim, const uint8_t *data, size_t len);
+
+/* The spec settled against a schema. */
+int aid_settle(struct resolved **out, const char *text, const struct schema *train, struct err *e);
 
 /* A training run over CSV texts, or over IDX files. */
 struct aid_run {

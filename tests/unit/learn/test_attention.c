@@ -66,24 +66,12 @@ static char *architecture(const char *layers)
     return buf_steal(&b);
 }
 
-static int settle(struct resolved **out, const char *text, const struct schema *train, struct err *e)
-{
-    cJSON *node = aid_json(text);
-    struct spec *s = NULL;
-    *out = NULL;
-    int rc = spec_parse(&s, node, "spec", e);
-    cJSON_Delete(node);
-    if (!rc) rc = spec_resolve(out, s, train, NULL, e);
-    spec_free(s);
-    return rc;
-}
-
 static struct resolved *settled(const char *layers, const struct schema *s)
 {
     char *text = architecture(layers);
     struct err e = {0};
     struct resolved *r = NULL;
-    if (settle(&r, text, s, &e)) fail_msg("%s: %s %s", text, e.field, e.message);
+    if (aid_settle(&r, text, s, &e)) fail_msg("%s: %s %s", text, e.field, e.message);
     mem_free(text);
     return r;
 }
@@ -194,7 +182,7 @@ static void what_was_settled_is_written_so_that_it_settles_again(void **state)
         struct resolved *r = settled(networks[i].layers, s), *again = NULL;
         struct err e = {0};
         char *first = settled_text(r, s);
-        if (settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
+        if (aid_settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
         char *second = settled_text(again, s);
         assert_string_equal(first, second);
         assert_int_equal(again->estimate.memory_bytes, r->estimate.memory_bytes);
@@ -268,7 +256,7 @@ static void layers_that_do_not_fit_say_what_would(void **state)
         char *text = architecture(corpus[i][0]);
         struct err e = {0};
         struct resolved *r = NULL;
-        if (settle(&r, text, s, &e) == 0) fail_msg("accepted: %s", text);
+        if (aid_settle(&r, text, s, &e) == 0) fail_msg("accepted: %s", text);
         if (strcmp(e.field, corpus[i][1]) != 0 || (corpus[i][2] && strcmp(e.message, corpus[i][2]) != 0))
             fail_msg("%s\n  gave %s: %s\n  not  %s: %s", text, e.field, e.message, corpus[i][1],
                      corpus[i][2] ? corpus[i][2] : "");
@@ -289,7 +277,7 @@ static void more_layers_than_a_spec_may_hold_are_refused(void **state)
     for (int i = 0; i < 100; i++)
         buf_str(&b, "," L("Residual", ",\"layers\":[" L("Dense", ",\"units\":8") "," L("ReLU", "") "]"));
     char *text = architecture(b.data);
-    assert_int_equal(settle(&r, text, s, &e), ERR_INVALID);
+    assert_int_equal(aid_settle(&r, text, s, &e), ERR_INVALID);
     assert_string_equal(e.message, "an architecture holds at most 256 layers");
     mem_free(text);
     buf_dispose(&b);

@@ -11,18 +11,6 @@
 #include "tensor/plan.h"
 #include "tests/unit/learn/aid.h"
 
-static int settle(struct resolved **out, const char *text, const struct schema *train, struct err *e)
-{
-    cJSON *node = aid_json(text);
-    struct spec *s = NULL;
-    *out = NULL;
-    int rc = spec_parse(&s, node, "spec", e);
-    cJSON_Delete(node);
-    if (!rc) rc = spec_resolve(out, s, train, NULL, e);
-    spec_free(s);
-    return rc;
-}
-
 enum { ROWS = 200, CLASSES = 10 };
 
 /* IDX files: rows of bytes with the given shape, the byte at i being i·i % below, in ten classes. */
@@ -172,7 +160,7 @@ static struct resolved *network(size_t i, const struct schema *s)
     char *text = architecture(networks[i].layers);
     struct err e = {0};
     struct resolved *r = NULL;
-    if (settle(&r, text, s, &e)) fail_msg("%s: %s %s", text, e.field, e.message);
+    if (aid_settle(&r, text, s, &e)) fail_msg("%s: %s %s", text, e.field, e.message);
     mem_free(text);
     return r;
 }
@@ -262,7 +250,7 @@ static void check_writing(size_t i, const struct resolved *r, const struct schem
     struct err e = {0};
     char *first = settled_text(r, s);
     (void)i;
-    if (settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
+    if (aid_settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
     char *second = settled_text(again, s);
     assert_string_equal(first, second);
     mem_free(first);
@@ -284,7 +272,7 @@ static void expect_refusals(const struct schema *s, const char *const (*corpus)[
         char *text = architecture(corpus[i][0]);
         struct err e = {0};
         struct resolved *r = NULL;
-        if (settle(&r, text, s, &e) == 0) fail_msg("accepted: %s", text);
+        if (aid_settle(&r, text, s, &e) == 0) fail_msg("accepted: %s", text);
         if (strcmp(e.field, corpus[i][1]) != 0 || strcmp(e.message, corpus[i][2]) != 0)
             fail_msg("%s\n  gave %s: %s\n  not  %s: %s", text, e.field, e.message, corpus[i][1],
                      corpus[i][2]);
@@ -359,18 +347,18 @@ static void an_embedding_takes_whole_numbers_below_its_size_only(void **state)
     struct err e = {0};
     (void)state;
     expect_refusals(s, corpus, 1);
-    assert_int_equal(settle(&r,
-                            "{\"target\":\"kind\",\"architecture\":[" L("Embedding", "," IDS) FLAT
-                            "," L("Dense", ",\"units\":2") "]}",
-                            csv, &e),
+    assert_int_equal(aid_settle(&r,
+                                "{\"target\":\"kind\",\"architecture\":[" L("Embedding", "," IDS) FLAT
+                                "," L("Dense", ",\"units\":2") "]}",
+                                csv, &e),
                      ERR_INVALID);
     assert_string_equal(e.message,
                         "layer \"embedding_1\" (Embedding) takes whole numbers from 0, without gaps; "
                         "\"a\" holds others");
-    assert_int_equal(settle(&r,
-                            "{\"preprocess\":[{\"op\":\"standardise\"}],\"architecture\":[" L(
-                                "Embedding", "," IDS) FLAT "," L("Dense", ",\"units\":10") "]}",
-                            s, &e),
+    assert_int_equal(aid_settle(&r,
+                                "{\"preprocess\":[{\"op\":\"standardise\"}],\"architecture\":[" L(
+                                    "Embedding", "," IDS) FLAT "," L("Dense", ",\"units\":10") "]}",
+                                s, &e),
                      ERR_INVALID);
     assert_string_equal(e.field, "spec.preprocess");
     schema_free(s);
@@ -456,7 +444,7 @@ static void the_json_of_keras_networks_is_taken_as_it_is(void **state)
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct resolved *r = NULL;
         struct err e = {0};
-        if (settle(&r, table[i].spec, s, &e)) fail_msg("%s: %s", e.field, e.message);
+        if (aid_settle(&r, table[i].spec, s, &e)) fail_msg("%s: %s", e.field, e.message);
         assert_int_equal(r->estimate.parameters, table[i].parameters);
         assert_int_equal(r->n_layers, table[i].layers);
         resolved_free(r);
@@ -483,7 +471,7 @@ static void what_keras_has_beyond_this_is_refused_by_path(void **state)
     for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++) {
         struct resolved *r = NULL;
         struct err e = {0};
-        if (settle(&r, corpus[i][0], s, &e) == 0) fail_msg("accepted: %s", corpus[i][0]);
+        if (aid_settle(&r, corpus[i][0], s, &e) == 0) fail_msg("accepted: %s", corpus[i][0]);
         assert_string_equal(e.field, corpus[i][1]);
     }
     schema_free(s);

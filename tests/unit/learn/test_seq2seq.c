@@ -53,18 +53,6 @@ static struct schema *schema_of_words(void)
     return s;
 }
 
-static int settle(struct resolved **out, const char *text, const struct schema *train, struct err *e)
-{
-    cJSON *node = aid_json(text);
-    struct spec *s = NULL;
-    *out = NULL;
-    int rc = spec_parse(&s, node, "spec", e);
-    cJSON_Delete(node);
-    if (!rc) rc = spec_resolve(out, s, train, NULL, e);
-    spec_free(s);
-    return rc;
-}
-
 /* ---- specs ---- */
 
 static void pairs_that_cannot_be_learnt_say_why(void **state)
@@ -118,7 +106,7 @@ static void pairs_that_cannot_be_learnt_say_why(void **state)
     for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++) {
         struct err e = {0};
         struct resolved *r = NULL;
-        if (settle(&r, corpus[i][0], s, &e) == 0) fail_msg("accepted: %s", corpus[i][0]);
+        if (aid_settle(&r, corpus[i][0], s, &e) == 0) fail_msg("accepted: %s", corpus[i][0]);
         if (strcmp(e.field, corpus[i][1]) != 0 || (corpus[i][2] && strcmp(e.message, corpus[i][2]) != 0))
             fail_msg("%s\n  gave %s: %s\n  not  %s: %s", corpus[i][0], e.field, e.message, corpus[i][1],
                      corpus[i][2] ? corpus[i][2] : "");
@@ -132,9 +120,9 @@ static void numbers_are_no_texts(void **state)
     struct resolved *r = NULL;
     struct err e = {0};
     (void)state;
-    assert_int_equal(settle(&r, "{\"family\":\"seq2seq\",\"target\":\"out\"}", s, &e), ERR_INVALID);
+    assert_int_equal(aid_settle(&r, "{\"family\":\"seq2seq\",\"target\":\"out\"}", s, &e), ERR_INVALID);
     assert_string_equal(e.field, "spec.features");
-    assert_int_equal(settle(&r, "{\"family\":\"seq2seq\",\"target\":\"in\"}", s, &e), ERR_INVALID);
+    assert_int_equal(aid_settle(&r, "{\"family\":\"seq2seq\",\"target\":\"in\"}", s, &e), ERR_INVALID);
     assert_string_equal(e.field, "spec.target");
     schema_free(s);
 }
@@ -171,9 +159,9 @@ static void a_pair_settles_to_what_its_graph_takes(void **state)
         struct resolved *r = NULL, *again = NULL;
         struct graph *g = NULL;
         struct err e = {0};
-        if (settle(&r, specs[i], s, &e)) fail_msg("%s: %s", e.field, e.message);
+        if (aid_settle(&r, specs[i], s, &e)) fail_msg("%s: %s", e.field, e.message);
         char *first = settled_text(r, s);
-        if (settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
+        if (aid_settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
         char *second = settled_text(again, s);
         assert_string_equal(first, second);
         assert_int_equal(family_graph(&g, r, &e), 0);
@@ -387,7 +375,7 @@ static void the_network_lets_threads_share_its_rows(void **state)
                              .thread_flops = 1,
                              .optim = optim_defaults(OPTIM_ADAM)};
     (void)state;
-    assert_int_equal(settle(&r, SPEC(ENCODER "," DECODER, ""), s, &e), 0);
+    assert_int_equal(aid_settle(&r, SPEC(ENCODER "," DECODER, ""), s, &e), 0);
     assert_int_equal(family_graph(&g, r, &e), 0);
     if (plan_create(&p, g, &o, &e)) fail_msg("%s: %s", e.field, e.message);
     if (plan_whole_batch(p)) fail_msg("%s keeps it to one thread", plan_whole_batch(p));
