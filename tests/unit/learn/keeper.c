@@ -12,14 +12,22 @@
 #include "base/clock.h"
 #include "base/fs.h"
 
+enum { QUESTION_NS = 6000000 }; /* more than between two questions of a run */
+
+/* A run asks every few milliseconds: from here on its next look at the clock asks, however fast it is. */
+static void ask_to_stop(struct keeper *k)
+{
+    int64_t until_ns = clock_mono_ns() + QUESTION_NS;
+    while (clock_mono_ns() < until_ns) continue;
+    k->stopping = true;
+    k->asked_ns = clock_mono_ns();
+}
+
 static bool on_save_due(void *ctx)
 {
     struct keeper *k = ctx;
     k->seen++;
-    if (k->stop_after && k->seen == (k->stop_epoch - 1) * k->steps + k->stop_after) {
-        k->stopping = true;
-        k->asked_ns = clock_mono_ns();
-    }
+    if (k->stop_after && k->seen == (k->stop_epoch - 1) * k->steps + k->stop_after) ask_to_stop(k);
     return k->every;
 }
 
@@ -56,7 +64,7 @@ static void on_refused(void *ctx, const char *why)
 static void on_progress(void *ctx, const struct train_progress *p)
 {
     struct keeper *k = ctx;
-    if (k->stopped_in_evaluation && strcmp(p->phase, "evaluate") == 0) k->stopping = true;
+    if (k->stopped_in_evaluation && strcmp(p->phase, "evaluate") == 0) ask_to_stop(k);
 }
 
 struct train_callbacks keeper_callbacks(struct keeper *k)

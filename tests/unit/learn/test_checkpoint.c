@@ -256,14 +256,11 @@ static void a_run_that_is_given_up_writes_no_checkpoint(void **state)
     buf_dispose(&csv);
 }
 
-static void a_stop_is_heeded_within_a_tenth_of_a_second(void **state)
+static double stop_ms(const struct buf *csv)
 {
-    struct buf csv = {0};
     struct aid_result r;
     struct err e = {0};
     struct keeper k;
-    (void)state;
-    aid_flowers(&csv, 3000, 2);
     keeper_open(&k);
     k.steps = 84;
     k.stop_epoch = 1;
@@ -272,15 +269,26 @@ static void a_stop_is_heeded_within_a_tenth_of_a_second(void **state)
         .spec = "{\"target\":\"species\",\"architecture\":[{\"layer\":\"Dense\",\"units\":512},{"
                 "\"layer\":\"Dense\",\"units\":512},{\"layer\":\"Dense\",\"units\":3}],"
                 "\"training\":{\"epochs\":50,\"batch_size\":32}}",
-        .csv = csv.data,
+        .csv = csv->data,
         .callbacks = keeper_callbacks(&k)};
     assert_int_equal(aid_train(&r, &run, &e), ERR_CANCELLED);
     double ms = (double)(clock_mono_ns() - k.asked_ns) / 1e6;
     print_message("%.1f ms from the wish to the end, checkpoint of %llu bytes in %.2f ms\n", ms,
                   (unsigned long long)k.mark[0].bytes, k.mark[0].took_ms);
     assert_int_equal(k.n, 1);
-    assert_true(ms < 200); /* other processes may hold the core for as long again */
     keeper_close(&k);
+    return ms;
+}
+
+/* Other processes may hold the core meanwhile: one undisturbed try of a few tells. */
+static void a_stop_is_heeded_within_a_tenth_of_a_second(void **state)
+{
+    (void)state;
+    struct buf csv = {0};
+    double ms = 1e9;
+    aid_flowers(&csv, 3000, 2);
+    for (int i = 0; i < 5 && ms >= 100; i++) ms = stop_ms(&csv);
+    assert_true(ms < 100);
     buf_dispose(&csv);
 }
 
