@@ -40,7 +40,8 @@ int inbox_push(struct redis *r, const char *key, const struct message *m, struct
     return rc;
 }
 
-struct inbox_batch inbox_batch_of(const redisReply *reply)
+/* The records of a BLMPOP or LMPOP reply; nil: none. */
+static struct inbox_batch batch_of(const redisReply *reply)
 {
     struct inbox_batch b = {0};
     if (!reply || reply->type != REDIS_REPLY_ARRAY || reply->elements != 2) return b;
@@ -76,7 +77,7 @@ int inbox_pop(struct redis *r, const char *key, size_t count, int block_ms, stru
     int rc = block_ms > 0 ? redis_call_blocking(r, &reply, block_ms, 7, blocking, NULL, e)
                           : redis_call_argv(r, &reply, 6, at_once, NULL, e);
     if (rc) return rc;
-    *out = inbox_batch_of(reply);
+    *out = batch_of(reply);
     out->reply = reply;
     return 0;
 }

@@ -24,7 +24,7 @@ int inbox_push(struct redis *r, const char *key, const struct message *m, struct
 /* What a pop returned: records borrowed from the reply that the batch owns. A zeroed batch is valid to
  * dispose of. */
 struct inbox_batch {
-    redisReply *reply;         /* owned; NULL when it is the caller's */
+    redisReply *reply;         /* owned */
     const redisReply *records; /* borrowed from the reply */
     size_t len;
 };
@@ -39,8 +39,5 @@ void inbox_batch_dispose(struct inbox_batch *b);
  * empty batch is success. Records are gone from Redis then: what must not be lost lives in Postgres. */
 int inbox_pop(struct redis *r, const char *key, size_t count, int block_ms, struct inbox_batch *out,
               struct err *e);
-
-/* The records of a BLMPOP/LMPOP reply (nil: none) without taking ownership: for asynchronous callers. */
-struct inbox_batch inbox_batch_of(const redisReply *reply);
 
 #endif

@@ -1,4 +1,4 @@
-/* Loading, unloading and announcing models on one thread, so that predict threads never wait for a file or
+/* Loading, unloading and announcing models on one thread, so that serving threads never wait for a file or
  * for Redis.
  *
  * The queue, the flags and the counts are shared under one lock. The Redis connection and the list of recent
