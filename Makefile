@@ -83,8 +83,12 @@ unit_libs_scheduler = scheduler store queue base
 unit_libs_worker    = worker learn spec tensor store queue base
 unit_libs_admin     = admin store queue base
 
+# The folders that compute can be tested as on a lesser CPU (make test-kernels).
+unit_aid_tensor = $(BUILD)/tests/unit/kernel_level.o
+unit_aid_learn  = $(BUILD)/tests/unit/kernel_level.o
+
 define unit_rule
-$(BUILD)/unit/$(1)/%: $(BUILD)/tests/unit/$(1)/%.o $(filter $(BUILD)/tests/unit/$(1)/%,$(UNIT_AID)) $(foreach l,$(unit_libs_$(1)),$(call lib,$(l)))
+$(BUILD)/unit/$(1)/%: $(BUILD)/tests/unit/$(1)/%.o $(filter $(BUILD)/tests/unit/$(1)/% $(unit_aid_$(1)),$(UNIT_AID)) $(foreach l,$(unit_libs_$(1)),$(call lib,$(l)))
 	@mkdir -p $$(@D)
 	@$(CC) $(LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(unit_ext)
 endef
@@ -98,7 +102,7 @@ unit: $(UNIT_BIN)
 	@tests/run-unit $(BUILD)/unit $(T)
 
 # ---- what a person runs -------------------------------------------------------------------------------------------
-.PHONY: help setup setup-test demo up down status test e2e lint format check-format tidy cppcheck arrows fuzz install clean
+.PHONY: help setup setup-test demo up down status test test-kernels e2e lint format check-format tidy cppcheck arrows fuzz install clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -124,6 +128,8 @@ test: setup-test ## all tests, or T=name
 	@$(MAKE) --no-print-directory $(JOBS) all
 	@$(MAKE) --no-print-directory $(JOBS) $(UNIT_BIN)
 	@tests/run-all $(BUILD) $(T)
+test-kernels: $(filter $(BUILD)/unit/tensor/% $(BUILD)/unit/learn/%,$(UNIT_BIN)) ## tensor and learn as on a CPU without AVX-512, without AVX2
+	@tests/run-levels $(BUILD) $(T)
 e2e: all ## the end-to-end tests alone
 	@TENOR_BIN=$(abspath $(BUILD)/bin) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/e2e $(if $(T),-k $(T))
 
@@ -175,9 +181,9 @@ build/fuzz/tensor/kernel/avx2.o: EXTRA += -mavx2 -mfma
 build/fuzz/tensor/kernel/avx512.o: EXTRA += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma
 
 # ---- benchmarks: bench/README.md says what each measures ------------------------------------------------------
-BENCH_HELPERS = $(addprefix $(BUILD)/bench/,export ceiling poisson)
+BENCH_HELPERS = $(addprefix $(BUILD)/bench/,export ceiling poisson zipf_fill)
 ext_bench     = -lpq -lhiredis -levent_openssl -levent -lssl -lcrypto -lcjson -lopenblas -lz -lm
-$(BUILD)/bench/export: $(foreach l,$(libs_tenor-worker),$(call lib,$(l)))
+$(BUILD)/bench/export $(BUILD)/bench/zipf_fill: $(foreach l,$(libs_tenor-worker),$(call lib,$(l)))
 $(BENCH_HELPERS): $(BUILD)/bench/%: $(BUILD)/bench/predict/%.o
 	@mkdir -p $(@D)
 	@$(CC) $(LDFLAGS) -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(ext_bench)
@@ -186,6 +192,24 @@ bench-predict: ## the predict road against Flask + PyTorch; QUICK=1 for two minu
 	@deploy/setup.sh bench
 	@$(MAKE) --no-print-directory $(JOBS) all $(BENCH_HELPERS)
 	@/usr/bin/python3 bench/predict/bench.py --bin $(BUILD)/bin --helpers $(BUILD)/bench --out $(BUILD)/bench/predict.json $(if $(QUICK),--quick)
+
+# What many models on one worker do to each other: no peer, so apart from bench-predict.
+bench_own = @/usr/bin/python3 bench/predict/$(1).py --bin $(BUILD)/bin --helpers $(BUILD)/bench --out $(BUILD)/bench/predict.json $(if $(QUICK),--quick)
+.PHONY: bench-neighbour bench-zipf
+bench-neighbour: ## a small model's tail while large ones load; QUICK=1
+	@deploy/setup.sh bench
+	@$(MAKE) --no-print-directory $(JOBS) all $(BENCH_HELPERS)
+	$(call bench_own,neighbour)
+bench-zipf: ## 5,000 models, 1,000 of them resident, a Zipf mix; QUICK=1
+	@deploy/setup.sh bench
+	@$(MAKE) --no-print-directory $(JOBS) all $(BENCH_HELPERS)
+	$(call bench_own,zipf)
+
+.PHONY: bench-overload
+bench-overload: ## three times the load that can be served, and a greedy neighbour; QUICK=1
+	@deploy/setup.sh bench
+	@$(MAKE) --no-print-directory $(JOBS) all $(BUILD)/bench/poisson
+	@/usr/bin/python3 bench/predict/overload.py --bin $(BUILD)/bin --helpers $(BUILD)/bench --out $(BUILD)/bench/overload.json $(if $(QUICK),--quick)
 
 # Training and inference: our side of each is a program of the tensor core alone (and learn's safetensors writer).
 #   ROWS=cnn,lstm-bf16   only these networks, or one precision of them      THREADS=1   bench-train without 2 threads

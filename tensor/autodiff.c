@@ -133,7 +133,7 @@ int autodiff(struct graph *g, int *grad, struct err *e)
         rc = err_set(e, ERR_INVALID, "loss", "the loss depends on no trainable parameter");
         goto done;
     }
-    rc = fill_like(&w, g->loss, 1, &w.grad[g->loss], e);
+    rc = append(&w, "LossShare", NULL, 0, NULL, 0, &w.grad[g->loss], e);
     for (int i = w.n_nodes - 1; rc == 0 && i >= 0; i--) rc = step_back(&w, i, e);
     if (rc == 0) rc = collect(&w, grad, e);
 done:

@@ -30,15 +30,25 @@ static void gemm_kernels(const struct backend *b, const struct gemm *g, const st
     b->kernels->gemm(g, tail);
 }
 
-/* "auto" is the first that works and rounds nothing. oneDNN is no candidate: its library is only loaded for
- * who asks for it. */
-enum { NATIVE, OPENBLAS, BF16, PORTABLE, ONEDNN, N_BACKENDS };
+/* Splitting a B that f32 reads where it lies takes as long as f32's products of so many rows. Inference,
+ * where a row must not depend on the others, goes to the kernels. */
+static void gemm_split(const struct backend *b, const struct gemm *g, const struct gemm_tail *tail)
+{
+    enum { FEW_ROWS = 24 };
+    bool few = !g->trans_b && g->m < FEW_ROWS;
+    (few ? kernels_best() : b->kernels)->gemm(g, tail);
+}
+
+/* "auto" is the first that works and multiplies in f32. oneDNN is no candidate: its library is only loaded
+ * for who asks for it. */
+enum { NATIVE, OPENBLAS, BF16, BF16X3, PORTABLE, ONEDNN, N_BACKENDS };
 
 static struct backend table[N_BACKENDS] = {
-    [NATIVE] = {.name = "native", .gemm = gemm_kernels},
+    [NATIVE] = {.name = "native", .gemm = gemm_kernels, .own = true},
     [OPENBLAS] = {.name = "openblas", .gemm = gemm_openblas},
-    [BF16] = {.name = "bf16", .gemm = gemm_kernels, .rounds = true},
-    [PORTABLE] = {.name = "portable", .kernels = &kernels__portable, .gemm = gemm_kernels},
+    [BF16] = {.name = "bf16", .gemm = gemm_kernels, .own = true, .tiles = true, .rounds = true},
+    [BF16X3] = {.name = "bf16x3", .gemm = gemm_split, .own = true, .tiles = true},
+    [PORTABLE] = {.name = "portable", .kernels = &kernels__portable, .gemm = gemm_kernels, .own = true},
     [ONEDNN] = {.name = "onednn", .gemm = gemm_onednn},
 };
 static bool answers_right[N_BACKENDS];
@@ -69,6 +79,7 @@ static void init_usual(void)
     openblas_set_num_threads(1);
     table[NATIVE].kernels = table[OPENBLAS].kernels = kernels_best();
     table[BF16].kernels = amx_kernels();
+    table[BF16X3].kernels = amx_split_kernels();
     for (int i = 0; i < ONEDNN; i++) answers_right[i] = table[i].kernels && known_answer(&table[i]);
 }
 
@@ -97,7 +108,7 @@ const struct backend *backend_auto(void)
 {
     pthread_once(&usual, init_usual);
     for (int i = 0; i < ONEDNN; i++)
-        if (answers_right[i] && !table[i].rounds) return &table[i];
+        if (answers_right[i] && !table[i].tiles) return &table[i];
     return &table[PORTABLE];
 }
 
@@ -110,8 +121,9 @@ static int refuse(const struct backend *b, struct err *e)
         return err_set(e, ERR_UNSUPPORTED, "backend", "the library libdnnl is not installed");
     return err_set(
         e, ERR_UNSUPPORTED, "backend",
-        "bf16 needs a CPU with AMX and AVX-512 (Intel Xeon, 4th generation or later) and Linux 5.16 or "
-        "later, and this machine is not such; use f32 or auto");
+        "%s needs a CPU with AMX and AVX-512 (Intel Xeon, 4th generation or later) and Linux 5.16 or "
+        "later, and this machine is not such; use f32 or auto",
+        b->name);
 }
 
 int backend_find(const struct backend **out, const char *name, struct err *e)
@@ -128,7 +140,7 @@ int backend_find(const struct backend **out, const char *name, struct err *e)
         *out = &table[i];
         return 0;
     }
-    return err_set(e, ERR_INVALID, "backend",
-                   "unknown backend '%.40s'; expected auto, native, openblas, onednn, bf16 or portable",
-                   name);
+    return err_set(
+        e, ERR_INVALID, "backend",
+        "unknown backend '%.40s'; expected auto, native, openblas, onednn, bf16, bf16x3 or portable", name);
 }

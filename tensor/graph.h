@@ -105,6 +105,7 @@ int graph_value_count(const struct graph *g);
 const struct value *graph_value(const struct graph *g, int id); /* id must be valid */
 int graph_value_find(const struct graph *g, const char *name);  /* id or -1 */
 int graph_node_count(const struct graph *g);
+size_t graph_bytes(const struct graph *g); /* of memory that it takes */
 const struct node *graph_node(const struct graph *g, int index);
 int graph_input_count(const struct graph *g);
 int graph_input_value(const struct graph *g, int index);       /* value id */

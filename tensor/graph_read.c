@@ -14,6 +14,13 @@ const struct value *graph_value(const struct graph *g, int id)
     return &g->value[id];
 }
 
+size_t graph_bytes(const struct graph *g)
+{
+    return sizeof *g + (size_t)g->cap_values * sizeof *g->value + (size_t)g->cap_nodes * sizeof *g->node +
+           (size_t)g->cap_inputs * sizeof *g->input + (size_t)g->cap_params * sizeof *g->param +
+           (size_t)g->n_buckets * sizeof *g->bucket;
+}
+
 int graph_node_count(const struct graph *g)
 {
     return g->n_nodes;

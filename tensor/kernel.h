@@ -24,7 +24,7 @@ struct gemm_tail {
     int64_t ldgate;
 };
 
-/* C[m,n] = tail(A[m,k] · B), B packed by `pack`. */
+/* C[m,n] = tail(A[m,k] · B), B packed by `pack`. Each element is the same chain of sums as gemm's. */
 struct gemm_packed {
     int64_t m, n, k;
     const float *a;
@@ -32,6 +32,7 @@ struct gemm_packed {
     const float *packed;
     float *c;
     int64_t ldc;
+    bool resume; /* C += instead, before the tail */
     struct gemm_tail tail;
 };
 
@@ -115,9 +116,10 @@ struct kernels {
     void (*sub)(const float *a, const float *b, float *y, size_t n);
     void (*mul)(const float *a, const float *b, float *y, size_t n);
     void (*scale)(float factor, const float *x, float *y, size_t n);
+    void (*blend)(float a, float *y, float b, const float *x, size_t n); /* y = a·y + b·x */
     void (*fill)(float value, float *y, size_t n);
-    void (*sum_rows)(const float *x, float *y, size_t rows,
-                     size_t cols);                   /* y[cols] = Σ over rows, in a fixed order */
+    /* y[cols] = Σ over rows, in a fixed order; with `adds` onto y. */
+    void (*sum_rows)(const float *x, float *y, size_t rows, size_t cols, bool adds);
     double (*sum_squares)(const float *x, size_t n); /* in a fixed order */
 
     void (*layer_norm)(const struct layer_norm *l, size_t rows, size_t cols); /* y may be x */
@@ -152,8 +154,9 @@ struct kernels {
     /* Windows must not overlap; every element of theirs is written. */
     void (*max_line_grad)(const struct pool_line *p);
 
-    void (*softmax)(const float *x, float *y, size_t rows, size_t cols); /* y may be x */
-    void (*softmax_grad)(const float *y, const float *dy, float *dx, size_t rows, size_t cols);
+    /* y = softmax(factor·x) of each row, factor > 0; y may be x. dx is by x; it may be dy. */
+    void (*softmax)(float factor, const float *x, float *y, size_t rows, size_t cols);
+    void (*softmax_grad)(float factor, const float *y, const float *dy, float *dx, size_t rows, size_t cols);
 
     /* y = x·scale where the element's 32-bit number is ≥ threshold, else 0; the numbers begin with those of
      * the block. y may be x. */
@@ -171,6 +174,18 @@ struct kernels {
  * lacks it. */
 const struct kernels *kernels_best(void);
 const struct kernels *kernels_find(const char *name);
+
+/* From here on this CPU passes for one that has no more than the named set, and no tiles: to test what runs
+ * on such a machine. Before anything else of this library is called; it is for good. False for an unknown
+ * name.
+ */
+bool kernels_limit(const char *name);
+
+/* The most floats that packed_len says in any table: no panel is wider than 64, and tiles are 32 deep. */
+static inline size_t kernels_packed_most(int64_t k, int64_t n)
+{
+    return (((size_t)k + 31) & ~(size_t)31) * (((size_t)n + 63) & ~(size_t)63);
+}
 
 extern const struct kernels kernels__avx512, kernels__avx2, kernels__portable;
 

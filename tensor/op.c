@@ -48,6 +48,7 @@ static const struct op *const table[] = {
     &op_scale,
     &op_fill,
     &op_reduce_to,
+    &op_loss_share,
     &op_identity,
     &op_relu,
     &op_leaky_relu,

@@ -52,6 +52,9 @@ struct op_call {
     bool inference; /* products must go through the kernels, whose rows do not depend on each other */
     struct rng_key rng;
     int64_t first_row; /* of the batch, that in[0] begins with; 0 when in[0] has no rows */
+    bool adds;         /* out[0] is added onto what is there; only where op->adds */
+    uint8_t *marks;    /* only where op->marks: a byte for each row of out[0], 1 where it is not 0; or NULL */
+    double share;      /* these rows, of those that their gradients are summed over; in (0, 1] */
 };
 
 /* One execution of the naive reference in double; integers are doubles too. */
@@ -105,12 +108,17 @@ struct op {
     /* Bytes that forward needs beside its outputs; NULL: none. */
     size_t (*workspace)(const struct op_shapes *s);
 
-    bool alias;        /* output 0 is input 0's memory under another shape */
+    bool adds;     /* forward can add output 0 onto what is there: gradients of parameters, part by part */
+    bool marks;    /* forward can keep marks of the rows of output 0, and clears only marked ones: tables */
+    bool all_rows; /* its work on a few rows costs about as much as on many */
+    bool alias;    /* output 0 is input 0's memory under another shape */
     unsigned in_place; /* bit i: output 0 may be written over input i when nobody needs that any more */
     /* > 0: inference packs this input, a parameter of two or more dimensions, as the right side [product of
      * the others, last] of a product, unless packs (NULL: always) says no. */
     int pack_input;
     bool (*packs)(const struct node *n);
+    bool pack_trans; /* it is packed as its transpose */
+    bool pack_steps; /* training in parts packs it too, once a step */
     /* State: after a training step, moves what the op keeps in those inputs that have their bit in `state`,
      * each a parameter that is not trainable. Its outputs are still there, but for the first. NULL: none. */
     void (*keep)(const struct op_call *c);

@@ -7,9 +7,7 @@
 #include "base/mem.h"
 #include "tensor/kernel.h"
 
-/* Floats of a chunk: with weights, two slots and the gradients of two shards 160 KiB, which fits a core's
- * second cache. */
-enum { CHUNK = 8192, ALIGNMENT = 64 };
+enum { ALIGNMENT = 64 };
 
 /* Part of one trainable parameter. */
 struct chunk {
@@ -107,9 +105,16 @@ int optim_check(const struct optim_spec *s, struct err *e)
 
 /* ---- set-up ---- */
 
+/* Whole rows where they are not longer. */
+static size_t chunk_len(const struct params_entry *x)
+{
+    size_t width = x->shape.rank > 1 ? (size_t)x->shape.dim[x->shape.rank - 1] : 1;
+    return width < OPTIM_CHUNK ? OPTIM_CHUNK / width * width : OPTIM_CHUNK;
+}
+
 static size_t chunks_of(const struct params_entry *x)
 {
-    return x->trainable ? (x->count + CHUNK - 1) / CHUNK : 0;
+    return x->trainable ? (x->count + chunk_len(x) - 1) / chunk_len(x) : 0;
 }
 
 static size_t count_chunks(const struct params *p)
@@ -129,8 +134,9 @@ static void cut(struct optim *o)
 {
     const struct params *p = o->params;
     for (int i = 0; i < p->n; i++)
-        for (size_t at = 0; p->entry[i].trainable && at < p->entry[i].count; at += CHUNK) {
-            size_t left = p->entry[i].count - at, len = left < CHUNK ? left : CHUNK;
+        for (size_t at = 0, len; p->entry[i].trainable && at < p->entry[i].count; at += len) {
+            size_t left = p->entry[i].count - at;
+            len = chunk_len(&p->entry[i]) < left ? chunk_len(&p->entry[i]) : left;
             o->chunk[o->n_chunks++] = (struct chunk){.entry = i, .at = p->entry[i].offset + at, .len = len};
             o->floats += len;
         }
@@ -186,23 +192,57 @@ double optim_norm(const struct optim *o)
 /* ---- one chunk ---- */
 
 /* part[0] = Σ weight·part. A single part is the mean already. */
-static void average(const struct optim_grads *g, size_t at, size_t len)
+static void average(const struct optim *o, const struct optim_grads *g, size_t at, size_t len)
 {
-    float *sum = g->part[0] + at;
-    if (g->n < 2) return;
-    for (size_t i = 0; i < len; i++) sum[i] *= g->weight[0];
-    for (int s = 1; s < g->n; s++) {
-        const float *part = g->part[s] + at;
-        float weight = g->weight[s];
-        for (size_t i = 0; i < len; i++) sum[i] += weight * part[i];
+    for (int s = 1; s < g->n; s++)
+        o->kernels->blend(s == 1 ? g->weight[0] : 1.0f, g->part[0] + at, g->weight[s], g->part[s] + at, len);
+}
+
+/* Rows of a chunk whose gradient is a table's: their first in the marks, how many, and how long. */
+struct rows {
+    size_t first, count, width;
+};
+
+static bool marked_rows(const struct optim *o, const struct optim_grads *g, const struct chunk *c,
+                        struct rows *r)
+{
+    const struct params_entry *x = &o->params->entry[c->entry];
+    if (!g->mark_at || g->mark_at[c->entry] < 0) return false;
+    r->width = (size_t)x->shape.dim[1];
+    r->first = (size_t)g->mark_at[c->entry] + (c->at - x->offset) / r->width;
+    r->count = c->len / r->width;
+    return true;
+}
+
+/* As average, but for rows that are 0 in all parts. */
+static void average_rows(const struct optim *o, const struct optim_grads *g, size_t at, const struct rows *r)
+{
+    for (size_t i = 0; g->n > 1 && i < r->count; i++) {
+        uint8_t *mark = &g->mark[0][r->first + i];
+        for (int s = 1; s < g->n; s++) *mark |= g->mark[s][r->first + i];
+        if (*mark) average(o, g, at + i * r->width, r->width);
     }
 }
 
-static void treat(const struct optim *o, const struct chunk *c, float *g)
+static void average_chunk(const struct optim *o, const struct optim_grads *g, const struct chunk *c)
 {
+    struct rows r;
+    if (marked_rows(o, g, c, &r))
+        average_rows(o, g, c->at, &r);
+    else
+        average(o, g, c->at, c->len);
+}
+
+/* The chunk's gradient of part[0] after penalties and clipping by number. */
+static void treat(const struct optim *o, const struct optim_grads *grads, const struct chunk *c)
+{
+    float *g = grads->part[0] + c->at;
+    struct rows r;
     const struct params_entry *x = &o->params->entry[c->entry];
     const float *w = o->params->data + c->at;
     float square = (float)(2 * x->l2), pull = (float)o->spec.l1, most = (float)o->spec.clip_value;
+    bool pulled = x->l2 > 0 || (pull > 0 && x->decay);
+    if (pulled && marked_rows(o, grads, c, &r)) memset(grads->mark[0] + r.first, 1, r.count);
     if (x->l2 > 0)
         for (size_t i = 0; i < c->len; i++) g[i] += square * w[i];
     if (pull > 0 && x->decay)
@@ -295,7 +335,7 @@ static struct range share(const struct optim *o, const struct optim_turn *t)
 void optim_mean(struct optim *o, const struct optim_grads *g, const struct optim_turn *t)
 {
     struct range r = share(o, t);
-    for (size_t i = r.from; i < r.to; i++) average(g, o->chunk[i].at, o->chunk[i].len);
+    for (size_t i = r.from; i < r.to; i++) average_chunk(o, g, &o->chunk[i]);
 }
 
 void optim_gather(struct optim *o, const struct optim_grads *g, const struct optim_turn *t)
@@ -303,8 +343,8 @@ void optim_gather(struct optim *o, const struct optim_grads *g, const struct opt
     struct range r = share(o, t);
     for (size_t i = r.from; i < r.to; i++) {
         const struct chunk *c = &o->chunk[i];
-        average(g, c->at, c->len);
-        treat(o, c, g->part[0] + c->at);
+        average_chunk(o, g, c);
+        treat(o, g, c);
         if (optim_needs_norms(o)) o->squares[i] = o->kernels->sum_squares(g->part[0] + c->at, c->len);
     }
 }
@@ -333,8 +373,8 @@ void optim_gather_and_move(struct optim *o, const struct optim_grads *g, const s
     struct range r = share(o, t);
     for (size_t i = r.from; i < r.to; i++) {
         const struct chunk *c = &o->chunk[i];
-        average(g, c->at, c->len);
-        treat(o, c, g->part[0] + c->at);
+        average_chunk(o, g, c);
+        treat(o, g, c);
         move(o, c, g->part[0] + c->at, t);
     }
 }

@@ -30,7 +30,9 @@ enum optim_kind {
     OPTIM_COUNT
 };
 
-enum { OPTIM_MAX_SLOTS = 2 };
+/* Weights are moved so many at a time: with two slots and the gradients of two shards 160 KiB, which fits a
+ * core's second cache. */
+enum { OPTIM_MAX_SLOTS = 2, OPTIM_CHUNK = 8192 };
 
 struct optim_spec {
     enum optim_kind kind;
@@ -72,6 +74,11 @@ struct optim_grads {
     int n;
     float *part[TEAM_MAX_MEMBERS];
     float weight[TEAM_MAX_MEMBERS];
+    /* Of tables with rows of at most OPTIM_CHUNK, whose gradients have few rows that are not 0: a byte for
+     * each row of part[i], 0 where it is 0. Those of part[0] are kept up to date. Parameter p's begin at
+     * mark_at[p], -1: it has none; NULL: none has. */
+    const int64_t *mark_at;
+    uint8_t *mark[TEAM_MAX_MEMBERS];
 };
 
 /* One member's share of the work; the members may be threads, and meet between calls. The result does not

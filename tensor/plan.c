@@ -1,6 +1,7 @@
 /* Compiles a graph: lower, differentiate, place, and say what it costs. */
 #include "tensor/plan_impl.h"
 
+#include <math.h>
 #include <string.h>
 #include "base/mem.h"
 #include "tensor/autodiff.h"
@@ -8,6 +9,7 @@
 #include "tensor/kernel.h"
 #include "tensor/op.h"
 #include "tensor/pass.h"
+#include "tensor/ops/families.h"
 #include "tensor/place.h"
 
 static int check_options(const struct plan_options *o, const struct graph *g, struct err *e)
@@ -19,6 +21,7 @@ static int check_options(const struct plan_options *o, const struct graph *g, st
         return err_set(e, ERR_UNSUPPORTED, "threads", "%d threads; a run of inference has one", o->threads);
     if (o->mode == PLAN_INFER && g->n_outputs == 0)
         return err_set(e, ERR_INVALID, "outputs", "the graph has no output to infer");
+    if (o->part_rows < 0) return err_set(e, ERR_INVALID, "part_rows", "part_rows is negative");
     return o->mode == PLAN_TRAIN ? optim_check(&o->optim, e) : 0;
 }
 
@@ -73,26 +76,54 @@ static void choose_threads(struct plan *p)
     if (n > most) n = most;
     if (n < 1 || p->together) n = 1;
     p->threads = (int)n;
-    p->shard_rows = (rows + n - 1) / n;
+    p->shard_rows = p->part_rows = (rows + n - 1) / n;
 }
 
-/* ---- parts of an inference batch ---- */
+/* ---- parts of a shard ---- */
 
 /* What one part's intermediates should take: they stay in a core's second-level cache, and what one layer
- * writes the next one finds there. PART_ROWS: fewer make the products inefficient. */
+ * writes the next one finds there. PART_ROWS of an inference: fewer make the products inefficient. PART_FLOPS
+ * of a training step for each weight, of which every part packs some and moves the gradient: a product of 256
+ * lines has 1,536. */
 static const size_t PART_BYTES = 1536 << 10;
+static const double PART_FLOPS = 1500;
 enum { PART_ROWS = 16 };
 
-/* Lays an inference plan out again for parts of its batch, when the whole does not fit. The rows of a part
- * are computed as they would be in any other company, so that nobody sees the difference. */
+/* The fewest rows of a part of a step that repay its handling; 0 when only the whole does. Tables count by
+ * their lines, which are few. */
+static int64_t least_part_of_step(const struct plan *p)
+{
+    double weights = 0, flops = (double)graph_flops(p->graph, 1);
+    for (int i = 0; i < p->graph->n_nodes; i++)
+        if (p->graph->node[i].op->all_rows) return 0;
+    for (int i = 0; i < p->graph->n_params; i++) {
+        int grad = p->grad[i];
+        if (grad >= 0 && p->graph->node[p->graph->value[grad].producer].op != &op_gather_grad)
+            weights += (double)shape_row_count(&p->graph->param[i].spec.shape);
+    }
+    return flops > 0 ? (int64_t)ceil(PART_FLOPS * weights / flops) : 0;
+}
+
+static int64_t choose_part(const struct plan *p)
+{
+    bool train = p->options.mode == PLAN_TRAIN;
+    int64_t rows = p->shard_rows, least = PART_ROWS, multiple = train ? 1 : PART_ROWS;
+    if (p->together) return rows;
+    if (train && p->options.part_rows > 0) return p->options.part_rows < rows ? p->options.part_rows : rows;
+    if (p->bytes.arena <= PART_BYTES || (train && (least = least_part_of_step(p)) == 0)) return rows;
+    int64_t fit = (int64_t)((double)rows * (double)PART_BYTES / (double)p->bytes.arena) / multiple * multiple;
+    if (fit < least) fit = least;
+    if (fit >= rows) return rows;
+    int64_t parts = rows / fit; /* of a step: none smaller than what repays it */
+    return train ? (rows + parts - 1) / parts : fit;
+}
+
+/* Lays the plan out again for parts of its rows, when the whole does not fit. The rows of a part of an
+ * inference are computed as they would be in any other company, so that nobody sees the difference. */
 static int place_parts(struct plan *p, struct err *e)
 {
-    int64_t rows = p->options.max_batch;
-    if (p->options.mode != PLAN_INFER || p->together || p->bytes.arena <= PART_BYTES || rows <= PART_ROWS)
-        return 0;
-    int64_t fit =
-        (int64_t)((double)rows * (double)PART_BYTES / (double)p->bytes.arena) / PART_ROWS * PART_ROWS;
-    p->shard_rows = fit > PART_ROWS ? fit : PART_ROWS;
+    p->part_rows = choose_part(p);
+    if (p->part_rows == p->shard_rows) return 0;
     mem_free(p->value);
     mem_free(p->node);
     p->value = NULL;
@@ -105,7 +136,8 @@ static int place_parts(struct plan *p, struct err *e)
 static int differentiate(struct plan *p, struct err *e)
 {
     p->grad = mem_try_alloc((size_t)p->graph->n_params + 1, sizeof *p->grad);
-    if (!p->grad) return err_set(e, ERR_NOMEM, NULL, "no memory to differentiate the graph");
+    p->mark_at = mem_try_alloc((size_t)p->graph->n_params + 1, sizeof *p->mark_at);
+    if (!p->grad || !p->mark_at) return err_set(e, ERR_NOMEM, NULL, "no memory to differentiate the graph");
     return autodiff(p->graph, p->grad, e);
 }
 
@@ -139,13 +171,13 @@ static int count_bytes(struct plan *p, struct err *e)
     if (p->options.mode == PLAN_TRAIN) {
         b->params = flat;
         b->optim = optim_bytes(&p->options.optim, p->layout);
-        if (!mem_mul(flat, (size_t)p->threads, &b->grads) ||
+        if (!mem_mul(flat + p->marks_len, (size_t)p->threads, &b->grads) ||
             !mem_mul(b->arena, (size_t)p->threads, &b->arena) || !mem_add(b->arena, outputs, &b->arena))
             return err_set(e, ERR_TOO_LARGE, "memory", "%d threads need more than any memory", p->threads);
     } else {
-        b->packed = p->weights_len * sizeof(float);
         b->arena += outputs;
     }
+    b->packed = p->weights_len * sizeof(float);
     b->total = b->params + b->grads + b->optim + b->packed + b->arena;
     if (p->options.limit_bytes > 0 && b->total > p->options.limit_bytes)
         return err_set(e, ERR_TOO_LARGE, "memory", "the run needs %zu bytes of memory; the limit is %zu",
@@ -188,6 +220,7 @@ void plan_free(struct plan *p)
     params_free(p->layout);
     mem_free(p->input);
     mem_free(p->grad);
+    mem_free(p->mark_at);
     mem_free(p->value);
     mem_free(p->node);
     mem_free(p->weights);
@@ -197,6 +230,13 @@ void plan_free(struct plan *p)
 const struct plan_bytes *plan_bytes(const struct plan *p)
 {
     return &p->bytes;
+}
+
+size_t plan_own_bytes(const struct plan *p)
+{
+    return sizeof *p + graph_bytes(p->graph) + (size_t)graph_value_count(p->graph) * sizeof *p->value +
+           (size_t)graph_node_count(p->graph) * sizeof *p->node +
+           (size_t)p->layout->n * sizeof *p->layout->entry;
 }
 
 int64_t plan_max_batch(const struct plan *p)
@@ -214,9 +254,25 @@ int plan_threads(const struct plan *p)
     return p->threads;
 }
 
+int64_t plan_part_rows(const struct plan *p)
+{
+    return p->part_rows;
+}
+
 const char *plan_whole_batch(const struct plan *p)
 {
     return p->together;
+}
+
+void plan__pack(const struct plan *p, int i, const float *data, float *to)
+{
+    const struct node *n = &p->graph->node[i];
+    const struct params_entry *w = &p->layout->entry[p->graph->value[n->input[n->op->pack_input]].index];
+    bool trans = n->op->pack_trans;
+    size_t rows, cols;
+    op_split_rows(&w->shape, &rows, &cols);
+    p->backend->kernels->pack(data + w->offset, (int64_t)cols, trans, (int64_t)(trans ? cols : rows),
+                              (int64_t)(trans ? rows : cols), to + p->node[i].packed_offset);
 }
 
 int plan_load(struct plan *p, const struct params *params, struct err *e)
@@ -232,15 +288,8 @@ int plan_load(struct plan *p, const struct params *params, struct err *e)
             memcpy(p->weights + v->offset, params->data + params->entry[i].offset,
                    params->entry[i].count * sizeof(float));
     }
-    for (int i = 0; i < p->graph->n_nodes; i++) {
-        const struct node *n = &p->graph->node[i];
-        if (!p->node[i].packed) continue;
-        const struct params_entry *w = &params->entry[p->graph->value[n->input[n->op->pack_input]].index];
-        size_t rows, cols;
-        op_split_rows(&w->shape, &rows, &cols);
-        p->backend->kernels->pack(params->data + w->offset, (int64_t)cols, false, (int64_t)rows,
-                                  (int64_t)cols, p->weights + p->node[i].packed_offset);
-    }
+    for (int i = 0; i < p->graph->n_nodes; i++)
+        if (p->node[i].packed) plan__pack(p, i, params->data, p->weights);
     return 0;
 }
 

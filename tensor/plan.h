@@ -29,8 +29,10 @@ struct plan_options {
     bool keep_outputs;       /* PLAN_TRAIN: compute the graph's outputs too, for metrics while training */
     struct optim_spec optim; /* PLAN_TRAIN */
     int64_t thread_flops;    /* a thread is worth having for so many a step; 0: a sound default */
+    int64_t part_rows;       /* PLAN_TRAIN: a thread computes at most so many rows at a time; 0: as many as
+                                suit the caches */
     bool no_alias;           /* give each intermediate its own place (tests, debugging) */
-    bool poison;             /* fill the arena with NaN before each run (tests, debugging) */
+    bool poison;             /* fill arena and gradients with NaN before each run (tests, debugging) */
 };
 
 /* What one run needs, in bytes. total is what limit_bytes is compared with. */
@@ -38,7 +40,8 @@ struct plan_bytes {
     size_t params; /* PLAN_TRAIN: the weights */
     size_t grads;  /* PLAN_TRAIN: of all threads */
     size_t optim;  /* PLAN_TRAIN: optimiser slots */
-    size_t packed; /* PLAN_INFER: weights in the kernels' layout, shared by all runs of the plan */
+    size_t packed; /* weights in the kernels' layout: PLAN_INFER, shared by all runs of the plan; PLAN_TRAIN,
+                      of one run, where it computes in parts */
     size_t arena;  /* intermediates and workspace of one run, all its threads */
     size_t total;
 };
@@ -51,6 +54,7 @@ int plan_create(struct plan **out, const struct graph *g, const struct plan_opti
 void plan_free(struct plan *p); /* after its runs */
 
 const struct plan_bytes *plan_bytes(const struct plan *p);
+size_t plan_own_bytes(const struct plan *p); /* of the plan itself, without weights and runs */
 int64_t plan_max_batch(const struct plan *p);
 int64_t plan_flops(const struct plan *p, int64_t rows); /* of one step or one forward pass */
 
@@ -58,7 +62,10 @@ int64_t plan_flops(const struct plan *p, int64_t rows); /* of one step or one fo
  * little work for so many; and one where an operator needs the whole batch at once. Decided when the plan is
  * made, by its graph and options alone. */
 int plan_threads(const struct plan *p);
-/* The operator that keeps the plan to one thread ("BatchNormalization"); NULL when none does. */
+/* Most rows that a thread computes at a time, forward and backward, before it goes on to the next ones of its
+ * share and adds their gradients up. A step of one thread and one part is computed in one go. */
+int64_t plan_part_rows(const struct plan *p);
+/* The operator that keeps the plan to one thread and one part ("BatchNormalization"); NULL when none does. */
 const char *plan_whole_batch(const struct plan *p);
 
 /* PLAN_INFER: copies and packs the weights, once per load. Needed before the first run; may be repeated

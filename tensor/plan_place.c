@@ -21,9 +21,9 @@ static int value_bytes(const struct placing *p, int value, size_t *out, struct e
 {
     const struct value *v = &p->g->value[value];
     size_t n;
-    if (!shape_count(&v->shape, p->plan->shard_rows, &n))
+    if (!shape_count(&v->shape, p->plan->part_rows, &n))
         return err_set(e, ERR_TOO_LARGE, v->name, "'%s' with %lld rows is larger than any memory", v->name,
-                       (long long)p->plan->shard_rows);
+                       (long long)p->plan->part_rows);
     *out = n * dtype_bytes(v->dtype);
     return 0;
 }
@@ -36,10 +36,39 @@ static void place_leaves(struct placing *p)
     for (int i = 0; i < p->g->n_params; i++)
         place[p->g->param[i].value] =
             (struct value_place){.where = WHERE_PARAM, .offset = p->plan->layout->entry[i].offset};
-    for (int i = 0; p->plan->grad && i < p->g->n_params; i++)
-        if (p->plan->grad[i] >= 0)
-            place[p->plan->grad[i]] =
-                (struct value_place){.where = WHERE_GRAD, .offset = p->plan->layout->entry[i].offset};
+}
+
+/* Gradients are written where the optimiser finds them. What several parts add up there must be added by its
+ * operator, and read by nobody else; another goes through the arena and is added by the shard. */
+static void place_gradients(struct placing *p)
+{
+    bool parts = p->plan->part_rows < p->plan->shard_rows;
+    for (int i = 0; p->plan->grad && i < p->g->n_params; i++) {
+        int value = p->plan->grad[i], producer = value >= 0 ? p->g->value[value].producer : -1;
+        const struct params_entry *entry = &p->plan->layout->entry[i];
+        if (value < 0) continue;
+        struct node_place *n = &p->plan->node[producer];
+        n->adds = parts && p->g->node[producer].op->adds && p->last[value] == producer;
+        if (parts && !n->adds) {
+            n->join_at = entry->offset;
+            n->join_len = entry->count;
+        } else {
+            p->plan->value[value] = (struct value_place){.where = WHERE_GRAD, .offset = entry->offset};
+        }
+    }
+}
+
+static void place_marks(struct plan *p)
+{
+    p->marks_len = 0;
+    for (int i = 0; p->grad && i < p->graph->n_params; i++) {
+        int value = p->grad[i];
+        bool marks = value >= 0 && p->value[value].where == WHERE_GRAD &&
+                     p->graph->node[p->graph->value[value].producer].op->marks &&
+                     p->graph->param[i].spec.shape.dim[1] <= OPTIM_CHUNK;
+        p->mark_at[i] = marks ? (int64_t)p->marks_len : -1;
+        if (marks) p->marks_len += (size_t)p->graph->param[i].spec.shape.dim[0];
+    }
 }
 
 static void find_roots(struct placing *p)
@@ -103,7 +132,7 @@ static int add_output(struct placing *p, int i, int j, struct err *e)
 static void shapes_of(const struct placing *p, int i, struct op_shapes *s)
 {
     const struct node *n = &p->g->node[i];
-    int64_t rows = p->plan->shard_rows;
+    int64_t rows = p->plan->part_rows;
     s->node = n;
     for (int j = 0; j < n->n_inputs; j++) {
         const struct value *v = &p->g->value[n->input[j]];
@@ -152,6 +181,33 @@ static bool packed(const struct node *n, int input, const struct shape *s)
     return input > 0 && input == n->op->pack_input && s->rank >= 2 && (!n->op->packs || n->op->packs(n));
 }
 
+/* A packed place for node i's weight, from *at on. */
+static void place_packed(struct placing *p, int i, const struct shape *s, size_t *at)
+{
+    bool trans = p->g->node[i].op->pack_trans;
+    size_t rows, cols;
+    op_split_rows(s, &rows, &cols);
+    size_t len =
+        p->plan->backend->kernels->packed_len((int64_t)(trans ? cols : rows), (int64_t)(trans ? rows : cols));
+    p->plan->node[i].packed = true;
+    p->plan->node[i].packed_offset = *at;
+    *at += (len + 15) & ~(size_t)15;
+}
+
+/* Training in parts: the weights that each part would pack alike. */
+static void place_step_packs(struct placing *p)
+{
+    struct plan *plan = p->plan;
+    size_t at = 0;
+    bool parts = plan->part_rows < plan->shard_rows;
+    for (int i = 0; parts && plan->backend->own && i < p->g->n_nodes; i++) {
+        const struct node *n = &p->g->node[i];
+        const struct value *v = n->op->pack_steps ? &p->g->value[n->input[n->op->pack_input]] : NULL;
+        if (v && v->kind == VALUE_PARAM) place_packed(p, i, &v->shape, &at);
+    }
+    plan->weights_len = at;
+}
+
 /* Inference: every parameter that some node wants packed gets a packed place per such node; the others, and
  * those that are read raw too, a raw place. */
 static void place_weights(struct placing *p)
@@ -165,11 +221,7 @@ static void place_weights(struct placing *p)
             const struct value *v = &p->g->value[n->input[j]];
             if (v->kind != VALUE_PARAM) continue;
             if (packed(n, j, &v->shape)) {
-                size_t k, cols;
-                op_split_rows(&v->shape, &k, &cols);
-                plan->node[i].packed = true;
-                plan->node[i].packed_offset = at;
-                at += (plan->backend->kernels->packed_len((int64_t)k, (int64_t)cols) + 15) & ~(size_t)15;
+                place_packed(p, i, &v->shape, &at);
             } else {
                 plan->value[n->input[j]].where = WHERE_PARAM;
             }
@@ -192,11 +244,16 @@ static int place_all(struct placing *p, struct err *e)
 {
     place_leaves(p);
     find_roots(p);
+    place_gradients(p);
+    place_marks(p->plan);
     int rc = add_blocks(p, e);
     if (rc == 0)
         rc = place_blocks(p->blocks, p->n_blocks, p->plan->options.no_alias, &p->plan->bytes.arena, e);
     if (rc) return rc;
-    if (p->plan->options.mode == PLAN_INFER) place_weights(p);
+    if (p->plan->options.mode == PLAN_INFER)
+        place_weights(p);
+    else
+        place_step_packs(p);
     write_places(p);
     return 0;
 }

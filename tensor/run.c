@@ -1,7 +1,7 @@
 /* Carries plans out: cuts a step's rows into shards, has the team compute them, and joins what they found.
  *
- *     run_step:  every member: shard forward and backward ▸ meet ▸ its chunks of the gradients summed and
- * spent (where norms clip, they meet once more between the two)
+ *     run_step:  every member: its weights packed ▸ meet ▸ shard forward and backward ▸ meet ▸ its chunks of
+ * the gradients summed and spent (where norms clip, they meet once more between the two)
  *
  * Members write their own shard, their own outcome, their own rows of the outputs and their own chunks; what
  * the caller sets up before a piece of work is read by all. */
@@ -19,7 +19,8 @@
 /* What a member found. */
 struct outcome {
     int rc;
-    float loss;
+    int64_t first; /* of the rows that failed */
+    double loss;
     struct err err;
 };
 
@@ -28,6 +29,7 @@ enum { DO_GRADIENTS = 1, DO_UPDATE = 2 };
 struct run {
     const struct plan *plan; /* borrowed */
     struct params *params;   /* borrowed; NULL in inference */
+    float *packed;           /* owned: the weights of a step, packed; NULL where the plan packs none */
     struct team *team;       /* owned, so are the others; NULL with one thread */
     struct shard *shard;     /* one per thread */
     struct outcome *outcome; /* one per thread */
@@ -59,7 +61,7 @@ static size_t output_bytes(const struct plan *p, int i)
 int plan__output_bytes(const struct plan *p, size_t *out, struct err *e)
 {
     *out = 0;
-    for (int i = 0; p->shard_rows < p->options.max_batch && i < plan_output_count(p); i++) {
+    for (int i = 0; p->part_rows < p->options.max_batch && i < plan_output_count(p); i++) {
         size_t n;
         const struct value *v = plan_output(p, i);
         if (!shape_count(&v->shape, p->options.max_batch, &n) || !mem_add(*out, output_bytes(p, i), out))
@@ -74,7 +76,7 @@ static int create_outputs(struct run *r, struct err *e)
     const struct plan *p = r->plan;
     size_t bytes, at = 0;
     int rc = plan__output_bytes(p, &bytes, e);
-    if (rc || p->shard_rows == p->options.max_batch) return rc;
+    if (rc || p->part_rows == p->options.max_batch) return rc;
     r->output = mem_try_alloc((size_t)plan_output_count(p) + 1, sizeof *r->output);
     r->output_memory = mem_try_aligned(PLACE_ALIGN, bytes + PLACE_ALIGN);
     if (!r->output || !r->output_memory) return err_set(e, ERR_NOMEM, NULL, "no memory for the outputs");
@@ -92,9 +94,16 @@ static int create_parts(struct run *r, struct err *e)
     r->shard = mem_try_alloc((size_t)n, sizeof *r->shard);
     r->outcome = mem_try_alloc((size_t)n, sizeof *r->outcome);
     if (!r->shard || !r->outcome) return err_set(e, ERR_NOMEM, NULL, "no memory for the run");
+    if (r->params && p->weights_len > 0 &&
+        !(r->packed = mem_try_aligned(PLACE_ALIGN, (p->weights_len + 16) * sizeof(float))))
+        return err_set(e, ERR_NOMEM, NULL, "no memory for the run");
     for (; r->n_shards < n && rc == 0; r->n_shards++)
-        rc = shard_init(&r->shard[r->n_shards], p, r->params, e);
-    for (int i = 0; i < n; i++) r->grads.part[i] = r->shard[i].grads;
+        rc = shard_init(&r->shard[r->n_shards], p, r->params, r->packed ? r->packed : p->weights, e);
+    r->grads.mark_at = p->mark_at;
+    for (int i = 0; i < n; i++) {
+        r->grads.part[i] = r->shard[i].grads;
+        r->grads.mark[i] = r->shard[i].marks;
+    }
     if (rc == 0) rc = create_outputs(r, e);
     if (rc == 0 && r->params) rc = optim_create(&r->optim, &p->options.optim, p->backend, r->params, e);
     if (rc == 0 && n > 1) rc = team_create(&r->team, n, e);
@@ -130,6 +139,7 @@ void run_free(struct run *r)
     mem_free(r->outcome);
     mem_free(r->output);
     mem_free(r->output_memory);
+    mem_free(r->packed);
     mem_free(r);
 }
 
@@ -145,6 +155,12 @@ static void divide(struct run *r, int64_t rows)
 static int64_t first_row(const struct run *r, int member)
 {
     return r->rows * member / r->active;
+}
+
+/* In how many parts a shard of so many rows is computed, as even as can be. */
+static int64_t parts_of(const struct run *r, int64_t rows)
+{
+    return (rows + r->plan->part_rows - 1) / r->plan->part_rows;
 }
 
 static int check_rows(const struct run *r, int64_t rows, struct err *e)
@@ -222,17 +238,33 @@ static void copy_outputs(struct run *r, const struct shard *s)
     }
 }
 
+/* Each member packs some of the weights, for all of them. */
+static void pack_weights(struct run *r, int member)
+{
+    const struct plan *p = r->plan;
+    for (int i = 0, turn = 0; i < p->graph->n_nodes; i++)
+        if (p->node[i].packed && turn++ % r->n_shards == member) plan__pack(p, i, r->params->data, r->packed);
+    meet(r);
+}
+
 static void compute_shard(struct run *r, int member)
 {
     struct shard *s = &r->shard[member];
     struct outcome *o = &r->outcome[member];
-    int64_t first = first_row(r, member);
-    shard_aim(s, r->step->feeds, first, first_row(r, member + 1) - first);
+    int64_t begin = first_row(r, member), rows = first_row(r, member + 1) - begin;
+    int64_t parts = parts_of(r, rows);
+    o->loss = 0;
     shard_seed(s, r->step->seed, r->step->index);
-    o->rc = shard_execute(s, &o->err);
-    if (o->rc) return;
-    o->loss = *(const float *)s->view[r->plan->graph->loss].data;
-    if (r->output) copy_outputs(r, s);
+    for (int64_t i = 0; i < parts && o->rc == 0; i++) {
+        int64_t first = rows * i / parts, n = rows * (i + 1) / parts - first;
+        double share = (double)n / (double)rows;
+        o->first = begin + first;
+        shard_aim(s, r->step->feeds, o->first, n);
+        shard_part(s, share, i > 0);
+        if ((o->rc = shard_execute(s, &o->err))) break;
+        o->loss += share * (double)*(const float *)s->view[r->plan->graph->loss].data;
+        if (r->output) copy_outputs(r, s);
+    }
 }
 
 static void update_weights(struct run *r, const struct optim_turn *t)
@@ -254,6 +286,7 @@ static void train_work(void *ctx, int member)
     uint64_t before = flush_begin();
     bool sound = true;
     if (r->what & DO_GRADIENTS) {
+        if (r->packed) pack_weights(r, member);
         if (member < r->active) compute_shard(r, member);
         meet(r);
         sound = first_failure(r) < 0;
@@ -281,14 +314,14 @@ static int train(struct run *r, const struct step *s, int what, float *loss, str
     }
     carry_out(r, train_work);
     if ((rc = tell_failure(r, e))) {
-        int64_t first = first_row(r, first_failure(r));
+        int64_t first = r->outcome[first_failure(r)].first;
         if (first > 0 && e) err_prefix(e, "in the rows from %lld of the batch", (long long)first);
         return rc;
     }
     r->step_rows = s->rows;
     r->gathered = r->output != NULL;
     double sum = 0;
-    for (int i = 0; i < r->active; i++) sum += (double)r->grads.weight[i] * (double)r->outcome[i].loss;
+    for (int i = 0; i < r->active; i++) sum += (double)r->grads.weight[i] * r->outcome[i].loss;
     *loss = (float)sum;
     return 0;
 }
@@ -322,7 +355,7 @@ int run_forward(struct run *r, const void *const *feeds, int64_t rows, struct er
     int rc = check_rows(r, rows, e);
     if (rc) return rc;
     struct shard *s = &r->shard[0];
-    int64_t parts = (rows + r->plan->shard_rows - 1) / r->plan->shard_rows;
+    int64_t parts = parts_of(r, rows);
     r->step_rows = rows;
     r->gathered = parts > 1;
     for (int64_t i = 0; i < parts && rc == 0; i++) {

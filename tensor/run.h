@@ -64,8 +64,8 @@ int run_forward(struct run *r, const void *const *feeds, int64_t rows, struct er
 /* The last call's result, with the rows it had; index as in plan_output. */
 struct view run_output(const struct run *r, int index);
 
-/* For checkpoints and tests: the last gradients and the optimiser's slots, all of params' layout. A resumed
- * run is given its slots' bytes back before the first step. */
+/* For checkpoints and tests: the last gradients, to be read, and the optimiser's slots, all of params'
+ * layout. A resumed run is given its slots' bytes back before the first step. */
 float *run_grads(struct run *r);
 int run_slot_count(const struct run *r);
 const char *run_slot_name(const struct run *r, int slot);

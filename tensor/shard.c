@@ -22,7 +22,7 @@ static void *memory_of(const struct shard *s, const struct params *params, const
     return NULL;
 }
 
-static void bind(struct shard *s, const struct params *params)
+static void bind(struct shard *s, const struct params *params, const float *packed)
 {
     const struct plan *p = s->plan;
     for (int i = 0; i < p->graph->n_values; i++) {
@@ -36,15 +36,20 @@ static void bind(struct shard *s, const struct params *params)
         c->node = n;
         for (int j = 0; j < n->n_inputs; j++) c->in[j] = &s->view[n->input[j]];
         for (int j = 0; j < n->n_outputs; j++) c->out[j] = &s->view[n->output[j]];
-        c->packed = p->node[i].packed ? p->weights + p->node[i].packed_offset : NULL;
+        c->packed = p->node[i].packed ? packed + p->node[i].packed_offset : NULL;
         c->work = s->arena + p->node[i].work_offset;
         c->backend = p->backend;
         c->inference = p->options.mode == PLAN_INFER;
         c->rng.stream = RNG_STREAM_NODE + n->rng_id;
+        c->share = 1;
     }
+    for (int i = 0; s->marks && i < p->graph->n_params; i++)
+        if (p->mark_at[i] >= 0)
+            s->call[p->graph->value[p->grad[i]].producer].marks = s->marks + p->mark_at[i];
 }
 
-int shard_init(struct shard *s, const struct plan *p, struct params *params, struct err *e)
+int shard_init(struct shard *s, const struct plan *p, struct params *params, const float *packed,
+               struct err *e)
 {
     size_t flat = (p->layout->len + 16) * sizeof(float);
     *s = (struct shard){.plan = p};
@@ -52,9 +57,11 @@ int shard_init(struct shard *s, const struct plan *p, struct params *params, str
     s->call = mem_try_alloc((size_t)p->graph->n_nodes + 1, sizeof *s->call);
     s->arena = mem_try_aligned(PLACE_ALIGN, p->shard_arena + PLACE_ALIGN);
     bool ok = s->view && s->call && s->arena;
-    if (p->options.mode == PLAN_TRAIN) ok = ok && (s->grads = mem_try_aligned(PLACE_ALIGN, flat));
+    if (p->options.mode == PLAN_TRAIN)
+        ok = ok && (s->grads = mem_try_aligned(PLACE_ALIGN, flat)) &&
+             (s->marks = mem_try_alloc(p->marks_len + 1, sizeof *s->marks));
     if (!ok) return err_set(e, ERR_NOMEM, NULL, "no memory for the run (%zu bytes)", p->bytes.total);
-    bind(s, params);
+    bind(s, params, packed);
     return 0;
 }
 
@@ -62,6 +69,7 @@ void shard_dispose(struct shard *s)
 {
     mem_free(s->arena);
     mem_free(s->grads);
+    mem_free(s->marks);
     mem_free(s->view);
     mem_free(s->call);
 }
@@ -100,13 +108,45 @@ void shard_seed(struct shard *s, uint64_t seed, uint64_t step)
     }
 }
 
+void shard_part(struct shard *s, double share, bool adds)
+{
+    s->adds = adds;
+    for (int i = 0; i < s->plan->graph->n_nodes; i++) {
+        s->call[i].share = share;
+        s->call[i].adds = adds && s->plan->node[i].adds;
+    }
+}
+
+/* A gradient that its operator cannot add up. */
+static void join(struct shard *s, int node)
+{
+    const struct node_place *n = &s->plan->node[node];
+    const float *from = s->call[node].out[0]->data;
+    if (s->adds)
+        s->plan->backend->kernels->add(from, s->grads + n->join_at, s->grads + n->join_at, n->join_len);
+    else
+        memcpy(s->grads + n->join_at, from, n->join_len * sizeof *from);
+}
+
+/* NaN wherever this walk must write before it reads. */
+static void poison(struct shard *s)
+{
+    const struct params *layout = s->plan->layout;
+    memset(s->arena, 0xff, s->plan->shard_arena);
+    for (int i = 0; s->grads && !s->adds && i < layout->n; i++)
+        if (layout->entry[i].trainable)
+            memset(s->grads + layout->entry[i].offset, 0xff, layout->entry[i].count * sizeof(float));
+    if (s->grads && !s->adds) memset(s->marks, 1, s->plan->marks_len);
+}
+
 int shard_execute(struct shard *s, struct err *e)
 {
     const struct plan *p = s->plan;
-    if (p->options.poison) memset(s->arena, 0xff, p->shard_arena);
+    if (p->options.poison) poison(s);
     for (int i = 0; i < p->graph->n_nodes; i++) {
         int rc = s->call[i].node->op->forward(&s->call[i], e);
         if (rc) return rc;
+        if (p->node[i].join_len > 0) join(s, i);
     }
     return 0;
 }

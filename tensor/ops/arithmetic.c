@@ -147,7 +147,8 @@ static int forward_reduce(const struct op_call *c, struct err *e)
 {
     size_t cols = view_count(c->out[0]);
     (void)e;
-    c->backend->kernels->sum_rows(c->in[0]->data, c->out[0]->data, view_count(c->in[0]) / cols, cols);
+    c->backend->kernels->sum_rows(c->in[0]->data, c->out[0]->data, view_count(c->in[0]) / cols, cols,
+                                  c->adds);
     return 0;
 }
 
@@ -174,7 +175,8 @@ const struct op op_reduce_to = {.name = "ReduceTo",
                                 .forward = forward_reduce,
                                 .reference = reference_reduce,
                                 .no_gradient = true,
-                                .flops = flops_reduce};
+                                .flops = flops_reduce,
+                                .adds = true};
 
 /* ---- Fill() = value everywhere ---- */
 
@@ -213,12 +215,48 @@ const struct op op_fill = {.name = "Fill",
                            .no_gradient = true,
                            .flops = op_flops_none};
 
+/* ---- LossShare(): what the gradients begin with, the loss's by itself. A part of the rows whose mean the
+ * loss is counts by its share. ---- */
+
+static int infer_share(struct op_shapes *s, struct err *e)
+{
+    (void)e;
+    s->out[0] = (struct typed_shape){DTYPE_F32, {.rank = 0}};
+    return 0;
+}
+
+static int forward_share(const struct op_call *c, struct err *e)
+{
+    (void)e;
+    *(float *)c->out[0]->data = (float)c->share;
+    return 0;
+}
+
+static void reference_share(const struct op_ref *r)
+{
+    r->out[0].data[0] = 1;
+}
+
+const struct op op_loss_share = {.name = "LossShare",
+                                 .internal = true,
+                                 .outputs = 1,
+                                 .infer = infer_share,
+                                 .forward = forward_share,
+                                 .reference = reference_share,
+                                 .no_gradient = true,
+                                 .flops = op_flops_none};
+
 /* ---- Identity(x): a copy ---- */
 
 static int forward_identity(const struct op_call *c, struct err *e)
 {
     (void)e;
-    memmove(c->out[0]->data, c->in[0]->data, view_count(c->in[0]) * sizeof(float));
+    const float *x = c->in[0]->data;
+    float *y = c->out[0]->data;
+    if (c->adds)
+        c->backend->kernels->add(x, y, y, view_count(c->in[0]));
+    else
+        memmove(y, x, view_count(c->in[0]) * sizeof(float));
     return 0;
 }
 
@@ -244,4 +282,5 @@ const struct op op_identity = {.name = "Identity",
                                .reference = reference_identity,
                                .backward = backward_identity,
                                .flops = op_flops_none,
+                               .adds = true,
                                .in_place = 1};

@@ -57,12 +57,14 @@ static int64_t visible(const struct node *n, const struct attention *a, int64_t 
 /* Rows of scores to probabilities, in place. */
 static void normalise(const struct op_call *c, const struct attention *a, float *p, int64_t length)
 {
+    const struct kernels *k = c->backend->kernels;
+    if (!c->node->attr[1].i && length == a->tk && a->tk > 0) {
+        k->softmax(a->scale, p, p, (size_t)a->tq, (size_t)a->tk);
+        return;
+    }
     for (int64_t i = 0; i < a->tq; i++, p += a->tk) {
         int64_t seen = visible(c->node, a, i, length);
-        if (seen > 0) {
-            c->backend->kernels->scale(a->scale, p, p, (size_t)seen);
-            c->backend->kernels->softmax(p, p, 1, (size_t)seen);
-        }
+        if (seen > 0) k->softmax(a->scale, p, p, 1, (size_t)seen);
         memset(p + seen, 0, (size_t)(a->tk - seen) * sizeof *p);
     }
 }
@@ -194,8 +196,7 @@ static int forward_grad(const struct op_call *c, struct err *e)
         const float *dy = (const float *)c->in[0]->data + at_q, *q = (const float *)c->in[1]->data + at_q;
         const float *k = (const float *)c->in[2]->data + at_k, *v = (const float *)c->in[3]->data + at_k;
         head_product(c, false, true, a.tq, a.tk, a.width, dy, a.size, v, a.size, ds, a.tk);
-        kernels->softmax_grad(p, ds, ds, (size_t)a.tq, (size_t)a.tk);
-        kernels->scale(a.scale, ds, ds, (size_t)(a.tq * a.tk));
+        kernels->softmax_grad(a.scale, p, ds, ds, (size_t)a.tq, (size_t)a.tk);
         head_product(c, false, false, a.tq, a.width, a.tk, ds, a.tk, k, a.size,
                      (float *)c->out[0]->data + at_q, a.size);
         head_product(c, true, false, a.tk, a.width, a.tq, ds, a.tk, q, a.size,

@@ -309,8 +309,7 @@ static int infer_grad(struct op_shapes *s, struct err *e)
 
 static size_t packed_bytes(const struct conv *c)
 {
-    /* No panel of any instruction set is wider than 64. */
-    return (((size_t)c->k + 63) & ~(size_t)63) * (size_t)c->n * sizeof(float);
+    return kernels_packed_most(c->n, c->k) * sizeof(float);
 }
 
 static size_t workspace_grad_x(const struct op_shapes *s)

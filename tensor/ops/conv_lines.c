@@ -18,10 +18,9 @@ bool conv_lines_fit_grad_x(const struct conv *c, const struct kernels *k)
            c->w.c >= LEAST_CHANNELS;
 }
 
-/* No panel of any instruction set is wider than 64. */
 static size_t packed_bytes(int64_t k, int64_t n)
 {
-    return (size_t)k * (((size_t)n + 63) & ~(size_t)63) * sizeof(float);
+    return kernels_packed_most(k, n) * sizeof(float);
 }
 
 /* An image as the windows see it: with its padding, without what none of them reaches. */
@@ -55,7 +54,7 @@ size_t conv_lines_grad_w_bytes(const struct conv *c)
 
 size_t conv_lines_grad_x_bytes(const struct conv *c)
 {
-    return packed_bytes(c->w.kh * c->w.kw * c->filters, c->w.c);
+    return (size_t)(c->w.kh * c->w.kw) * packed_bytes(c->filters, c->w.c);
 }
 
 /* The image itself, or its copy in a frame of zeros. */

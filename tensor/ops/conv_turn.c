@@ -11,7 +11,7 @@ static bool can_turn(const struct conv *c)
 
 bool conv_turn_fits(const struct conv *c, const struct backend *b)
 {
-    return b->rounds && b->kernels->gemm_lines && can_turn(c);
+    return b->tiles && b->kernels->gemm_lines && can_turn(c);
 }
 
 static size_t kernel_len(const struct conv *c)
@@ -19,10 +19,9 @@ static size_t kernel_len(const struct conv *c)
     return (size_t)c->k * (size_t)c->filters;
 }
 
-/* No panel of any instruction set is wider than 64. */
 static size_t packed_len(const struct conv *c)
 {
-    return (size_t)(c->w.kh * c->w.kw * c->filters) * (((size_t)c->w.c + 63) & ~(size_t)63);
+    return kernels_packed_most(c->w.kh * c->w.kw * c->filters, c->w.c);
 }
 
 static size_t frame_len(const struct conv *c)

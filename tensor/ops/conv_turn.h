@@ -6,7 +6,7 @@
 
 #include "tensor/ops/conv.h"
 
-/* Windows that move by one and have no holes; kernels that have gemm_lines, on a backend that rounds. */
+/* Windows that move by one and have no holes; kernels that have gemm_lines, on a backend of tiles. */
 bool conv_turn_fits(const struct conv *c, const struct backend *b);
 size_t conv_turn_bytes(const struct conv *c); /* of workspace; 0 for other windows */
 void conv_turn_grad_x(const struct kernels *k, const struct conv *c, const float *dy, const float *kernel,

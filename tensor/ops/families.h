@@ -23,7 +23,7 @@ extern const struct op op_rnn, op_gru, op_lstm, op_recurrent_grad;
 extern const struct op op_attention, op_attention_grad, op_sequence_lengths, op_sequence_mean,
     op_sequence_mean_grad, op_sequence_xent, op_sequence_xent_grad;
 /* arithmetic.c */
-extern const struct op op_add, op_sub, op_mul, op_scale, op_fill, op_reduce_to, op_identity;
+extern const struct op op_add, op_sub, op_mul, op_scale, op_fill, op_reduce_to, op_loss_share, op_identity;
 /* activation.c */
 extern const struct op op_relu, op_leaky_relu, op_tanh, op_sigmoid, op_gelu, op_silu, op_activate_grad;
 /* softmax.c */

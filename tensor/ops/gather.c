@@ -67,6 +67,17 @@ static int infer_grad(struct op_shapes *s, struct err *e)
     return 0;
 }
 
+/* A step reaches few rows of a large table: those that the last one reached are cleared. */
+static void clear(float *dw, uint8_t *marks, size_t rows, size_t width)
+{
+    if (!marks) memset(dw, 0, rows * width * sizeof *dw);
+    for (size_t i = 0; marks && i < rows; i++) {
+        if (!marks[i]) continue;
+        memset(dw + i * width, 0, width * sizeof *dw);
+        marks[i] = 0;
+    }
+}
+
 static int forward_grad(const struct op_call *c, struct err *e)
 {
     const float *dy = c->in[0]->data;
@@ -74,9 +85,10 @@ static int forward_grad(const struct op_call *c, struct err *e)
     size_t width = (size_t)c->out[0]->shape.dim[1], n = view_count(c->in[1]);
     float *dw = c->out[0]->data;
     (void)e;
-    memset(dw, 0, view_count(c->out[0]) * sizeof *dw);
+    if (!c->adds) clear(dw, c->marks, (size_t)c->out[0]->shape.dim[0], width);
     for (size_t i = 0; i < n; i++) {
         float *row = dw + (size_t)id[i] * width;
+        if (c->marks) c->marks[id[i]] = 1;
         c->backend->kernels->add(row, dy + i * width, row, width);
     }
     return 0;
@@ -106,4 +118,6 @@ const struct op op_gather_grad = {.name = "GatherGrad",
                                   .forward = forward_grad,
                                   .reference = reference_grad,
                                   .no_gradient = true,
-                                  .flops = flops_grad};
+                                  .flops = flops_grad,
+                                  .adds = true,
+                                  .marks = true};

@@ -69,7 +69,7 @@ static int forward_softmax(const struct op_call *c, struct err *e)
     double smoothing = c->node->attr[0].f, sum = 0;
     size_t rows, cols;
     op_split_rows(&c->in[0]->shape, &rows, &cols);
-    c->backend->kernels->softmax(c->in[0]->data, p, rows, cols);
+    c->backend->kernels->softmax(1, c->in[0]->data, p, rows, cols);
     for (size_t i = 0; i < rows; i++) {
         if (label[i] < 0 || (size_t)label[i] >= cols)
             return err_set(e, ERR_INVALID, "labels", "label %d in row %zu; expected 0 to %zu", label[i], i,

@@ -110,7 +110,8 @@ const struct op op_matmul = {.name = "MatMul",
                              .reference = reference_product,
                              .backward = backward_matmul,
                              .flops = flops_product,
-                             .pack_input = 1};
+                             .pack_input = 1,
+                             .pack_steps = true};
 
 /* ---- Dense(x, w, bias) ---- */
 
@@ -210,7 +211,8 @@ const struct op op_dense = {.name = "Dense",
                             .reference = reference_dense,
                             .backward = backward_dense,
                             .flops = flops_dense,
-                            .pack_input = 1};
+                            .pack_input = 1,
+                            .pack_steps = true};
 
 /* ---- MatMulGradX(dy [..., n], w [k, n], base [..., k] or none) → base + dy·wᵀ [..., k]; MatMulGradRelu(dy,
  * w, y [..., k]) → dy·wᵀ where y > 0, else 0 ---- */
@@ -227,6 +229,19 @@ static int infer_grad_x(struct op_shapes *s, struct err *e)
 static void product_grad_x(const struct op_call *c, float beta, const struct gemm_tail *tail)
 {
     struct sizes z = sizes_of(&c->out[0]->shape, &c->in[1]->shape);
+    if (c->packed) {
+        c->backend->kernels->gemm_packed(&(struct gemm_packed){.m = z.rows,
+                                                               .n = z.k,
+                                                               .k = z.n,
+                                                               .a = c->in[0]->data,
+                                                               .lda = z.n,
+                                                               .packed = c->packed,
+                                                               .c = c->out[0]->data,
+                                                               .ldc = z.k,
+                                                               .resume = beta != 0.0f,
+                                                               .tail = tail ? *tail : (struct gemm_tail){0}});
+        return;
+    }
     op_gemm(c,
             &(struct gemm){.trans_b = true,
                            .m = z.rows,
@@ -294,7 +309,10 @@ const struct op op_matmul_grad_x = {.name = "MatMulGradX",
                                     .reference = reference_grad_x,
                                     .no_gradient = true,
                                     .flops = flops_grad,
-                                    .in_place = 4};
+                                    .in_place = 4,
+                                    .pack_input = 1,
+                                    .pack_trans = true,
+                                    .pack_steps = true};
 
 const struct op op_matmul_grad_relu = {.name = "MatMulGradRelu",
                                        .internal = true,
@@ -305,7 +323,10 @@ const struct op op_matmul_grad_relu = {.name = "MatMulGradRelu",
                                        .forward = forward_grad_relu,
                                        .reference = reference_grad_relu,
                                        .no_gradient = true,
-                                       .flops = flops_grad};
+                                       .flops = flops_grad,
+                                       .pack_input = 1,
+                                       .pack_trans = true,
+                                       .pack_steps = true};
 
 /* ---- MatMulGradW(x [..., k], dy [..., n]) → xᵀ·dy [k, n] ---- */
 
@@ -331,6 +352,7 @@ static int forward_grad_w(const struct op_call *c, struct err *e)
                            .lda = z.k,
                            .b = c->in[1]->data,
                            .ldb = z.n,
+                           .beta = c->adds ? 1.0f : 0.0f,
                            .c = c->out[0]->data,
                            .ldc = z.n},
             NULL);
@@ -365,4 +387,5 @@ const struct op op_matmul_grad_w = {.name = "MatMulGradW",
                                     .forward = forward_grad_w,
                                     .reference = reference_grad_w,
                                     .no_gradient = true,
-                                    .flops = flops_grad_w};
+                                    .flops = flops_grad_w,
+                                    .adds = true};

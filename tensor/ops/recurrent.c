@@ -81,15 +81,14 @@ static double flops(const struct op_shapes *s)
     return recurrent_flops(&r);
 }
 
-/* Fewer rows than this do not repay packing the recurrent kernel, unless it would be rounded in each step. */
+/* Fewer rows than this do not repay packing the recurrent kernel, unless each step would pack it. */
 enum { PACK_BATCH = 4 };
 
-/* The bias of the first product, a state of zeros, and the recurrent kernel's parts in packed form (no panel
- * is wider than 64). */
+/* The bias of the first product, a state of zeros, and the recurrent kernel's parts in packed form. */
 static size_t workspace(const struct op_shapes *s)
 {
     struct recurrent r = node_of(s->node, &s->in[X].shape, &s->in[RECURRENT].shape);
-    return ((size_t)(r.width + r.units) + (size_t)r.units * (size_t)(r.width + 128)) * sizeof(float);
+    return ((size_t)(r.width + r.units) + kernels_packed_most(r.units, r.width + 128)) * sizeof(float);
 }
 
 /* Packs the recurrent kernel's parts, one behind the other, or gives NULLs where that does not pay. */
@@ -97,7 +96,7 @@ static void pack_parts(const struct op_call *c, const struct recurrent *r, const
 {
     const struct kernels *k = c->backend->kernels;
     float *to = (float *)c->work + r->width + r->units;
-    bool pays = k->gemm_lines && (c->backend->rounds || r->batch >= PACK_BATCH);
+    bool pays = k->gemm_lines && (c->backend->tiles || r->batch >= PACK_BATCH);
     packed[0] = packed[1] = NULL;
     for (int p = 0; pays && p < r->n_parts; p++) {
         k->pack((const float *)c->in[RECURRENT]->data + r->part[p].column, r->width, false, r->units,
@@ -333,7 +332,7 @@ static const struct op_attr attrs[] = {{.name = "reverse", .type = ATTR_INT, .mi
     {                                                                                                        \
         .name = (NAME), .min_inputs = 4, .max_inputs = 5, .outputs = (OUTPUTS), .attrs = attrs,              \
         .n_attrs = 1, .infer = infer, .forward = forward, .reference = reference, .backward = backward,      \
-        .flops = flops, .workspace = workspace, .pack_input = KERNEL                                         \
+        .flops = flops, .workspace = workspace, .pack_input = KERNEL, .all_rows = true                       \
     }
 
 const struct op op_rnn = RECURRENT_OP("RNN", 2);

@@ -55,7 +55,7 @@ static struct work work_of(const struct recurrent *r)
     w.zeros = w.product + batch * units;
     w.sums = w.zeros + units;
     w.packed = w.sums + (size_t)r->saved;
-    w.end = w.packed + (size_t)r->width * ((units + 63) & ~(size_t)63); /* no panel is wider than 64 */
+    w.end = w.packed + kernels_packed_most(r->width + 32, r->units); /* in two parts */
     return w;
 }
 
@@ -192,7 +192,8 @@ static void sum_bias(const struct back *b)
 {
     const struct recurrent *r = &b->r;
     float *db = b->c->out[DBIAS]->data;
-    b->c->backend->kernels->sum_rows(b->dgates, b->sums, (size_t)(r->batch * r->steps), (size_t)r->saved);
+    b->c->backend->kernels->sum_rows(b->dgates, b->sums, (size_t)(r->batch * r->steps), (size_t)r->saved,
+                                     false);
     memcpy(db, b->sums, (size_t)r->width * sizeof *db);
     if (r->kind != RECURRENT_GRU) return;
     memcpy(db + r->width, b->sums, (size_t)(2 * r->units) * sizeof *db);

@@ -80,7 +80,7 @@ static int forward_mean(const struct op_call *c, struct err *e)
         if (length[row] < 0 || length[row] > steps)
             return err_set(e, ERR_INVALID, c->node->name, "'%s': row %lld has length %d; expected 0 to %lld",
                            c->node->name, (long long)row, length[row], (long long)steps);
-        k->sum_rows(x, y, (size_t)length[row], size);
+        k->sum_rows(x, y, (size_t)length[row], size, false);
         if (length[row] > 0) k->scale(1.0f / (float)length[row], y, y, size);
     }
     return 0;
@@ -202,7 +202,7 @@ static int forward_loss(const struct op_call *c, struct err *e)
     int64_t rows = s->dim[0], steps = s->dim[1], classes = s->dim[2], pad = c->node->attr[0].i;
     float *p = c->out[1]->data;
     double sum = 0;
-    c->backend->kernels->softmax(c->in[0]->data, p, (size_t)(rows * steps), (size_t)classes);
+    c->backend->kernels->softmax(1, c->in[0]->data, p, (size_t)(rows * steps), (size_t)classes);
     for (int64_t row = 0; row < rows; row++, label += steps) {
         double of_row = 0;
         for (int64_t t = 0; t < steps; t++, p += classes) {

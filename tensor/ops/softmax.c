@@ -15,7 +15,7 @@ static int forward(const struct op_call *c, struct err *e)
     size_t rows, cols;
     (void)e;
     op_split_rows(&c->in[0]->shape, &rows, &cols);
-    c->backend->kernels->softmax(c->in[0]->data, c->out[0]->data, rows, cols);
+    c->backend->kernels->softmax(1, c->in[0]->data, c->out[0]->data, rows, cols);
     return 0;
 }
 
@@ -63,7 +63,7 @@ static int forward_grad(const struct op_call *c, struct err *e)
     size_t rows, cols;
     (void)e;
     op_split_rows(&c->in[0]->shape, &rows, &cols);
-    c->backend->kernels->softmax_grad(c->in[1]->data, c->in[0]->data, c->out[0]->data, rows, cols);
+    c->backend->kernels->softmax_grad(1, c->in[1]->data, c->in[0]->data, c->out[0]->data, rows, cols);
     return 0;
 }
 

@@ -73,6 +73,14 @@ static void check_product(const struct gemm *g, const struct gemm_tail *tail, co
     for (int i = 0; i < GUARD; i++) assert_true(g->c[g->m * g->ldc + i] == 77.0f);
 }
 
+/* A packed product with rows that lie close. */
+static struct gemm_packed packed_product(int m, int n, int depth, const float *x, float *y,
+                                         struct gemm_tail tail)
+{
+    return (struct gemm_packed){
+        .m = m, .n = n, .k = depth, .a = x, .lda = depth, .packed = packed, .c = y, .ldc = n, .tail = tail};
+}
+
 static void fill_c(float value, size_t used)
 {
     for (size_t i = 0; i < used + GUARD; i++) c[i] = i < used ? value : 77.0f;
@@ -170,7 +178,8 @@ static void packed_products_have_the_bits_of_unpacked_ones(void **state)
                 assert_true(amx->packed_len(depth, n) <= sizeof packed / sizeof *packed);
                 amx->pack(b, g.ldb, g.trans_b, depth, n, packed);
                 fill_c(NAN, (size_t)m * (size_t)n);
-                amx->gemm_packed(&(struct gemm_packed){m, n, depth, a, depth, packed, c, n, tail});
+                struct gemm_packed p = packed_product(m, n, depth, a, c, tail);
+                amx->gemm_packed(&p);
                 amx->gemm(&g, &tail);
                 assert_memory_equal(other, c, (size_t)m * (size_t)n * sizeof *c);
                 for (int i = 0; i < GUARD; i++) assert_true(c[m * n + i] == 77.0f);
@@ -198,10 +207,11 @@ static void a_row_has_the_same_bits_alone_and_in_any_company(void **state)
             int n = widths[w], depth = m % 2 ? 61 : 600;
             struct gemm_tail tail = {.bias = bias, .act = (enum act)(m % ACT_COUNT), .alpha = 0.1f};
             amx->pack(b, n, false, depth, n, packed);
-            amx->gemm_packed(&(struct gemm_packed){m, n, depth, a, depth, packed, c, n, tail});
+            struct gemm_packed p = packed_product(m, n, depth, a, c, tail);
+            amx->gemm_packed(&p);
             for (int i = 0; i < m; i++) {
-                amx->gemm_packed(
-                    &(struct gemm_packed){1, n, depth, a + i * depth, depth, packed, alone, n, tail});
+                p = packed_product(1, n, depth, a + i * depth, alone, tail);
+                amx->gemm_packed(&p);
                 assert_memory_equal(alone, c + i * n, (size_t)n * sizeof *alone);
                 amx->gemm(&(struct gemm){.m = 1,
                                          .n = n,
@@ -273,19 +283,23 @@ static void a_new_thread_gets_the_same_bits(void **state)
     }
 }
 
-static void the_backend_is_offered_only_where_the_cpu_has_it(void **state)
+static void the_backends_are_offered_only_where_the_cpu_has_it(void **state)
 {
     (void)state;
     const struct backend *found;
     struct err e = {0};
-    bool listed = false;
-    for (const char *const *name = backend_names(); *name; name++) listed |= strcmp(*name, "bf16") == 0;
-    assert_int_equal(listed, amx != NULL);
-    assert_false(backend_auto()->rounds);
-    int rc = backend_find(&found, "bf16", &e);
-    assert_int_equal(rc, amx ? 0 : ERR_UNSUPPORTED);
-    if (amx) assert_true(found->rounds && found->kernels == amx);
-    if (!amx) assert_non_null(strstr(e.message, "AMX"));
+    static const char *const ours[] = {"bf16", "bf16x3"};
+    assert_false(backend_auto()->tiles);
+    for (int i = 0; i < 2; i++) {
+        bool listed = false;
+        for (const char *const *name = backend_names(); *name; name++) listed |= strcmp(*name, ours[i]) == 0;
+        assert_int_equal(listed, amx != NULL);
+        assert_int_equal(backend_find(&found, ours[i], &e), amx ? 0 : ERR_UNSUPPORTED);
+        if (amx) assert_true(found->tiles && found->rounds == (i == 0));
+        if (amx) assert_ptr_equal(found->kernels, i ? amx_split_kernels() : amx);
+        if (!amx) assert_non_null(strstr(e.message, "AMX"));
+        if (!amx) assert_int_equal(strncmp(e.message, ours[i], strlen(ours[i])), 0);
+    }
     assert_int_equal(backend_find(&found, "fp8", &e), ERR_INVALID);
 }
 
@@ -301,7 +315,7 @@ int main(void)
         cmocka_unit_test(a_step_within_memory_reads_and_writes_only_its_own),
         cmocka_unit_test(nan_and_infinity_go_through_to_their_row_and_column_alone),
         cmocka_unit_test(a_new_thread_gets_the_same_bits),
-        cmocka_unit_test(the_backend_is_offered_only_where_the_cpu_has_it),
+        cmocka_unit_test(the_backends_are_offered_only_where_the_cpu_has_it),
     };
     return cmocka_run_group_tests_name("tensor/amx", tests, setup, NULL);
 }

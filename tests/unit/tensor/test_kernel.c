@@ -130,7 +130,7 @@ static void packed_products_match_the_naive_loop(void **state)
                 assert_true(k->packed_len(depth, n) <= sizeof packed / sizeof *packed);
                 k->pack(b, n, false, depth, n, packed);
                 fill_c(NAN, (size_t)m * (size_t)n);
-                k->gemm_packed(&(struct gemm_packed){m, n, depth, a, depth, packed, c, n, tail});
+                k->gemm_packed(&(struct gemm_packed){m, n, depth, a, depth, packed, c, n, false, tail});
                 check_product(&g, &tail, NULL, k->name);
             }
 }
@@ -146,10 +146,10 @@ static void a_row_has_the_same_bits_alone_and_in_any_company(void **state)
                 int n = widths[w];
                 struct gemm_tail tail = {.bias = bias, .act = (enum act)(m % ACT_COUNT), .alpha = 0.1f};
                 k->pack(b, n, false, MOST, n, packed);
-                k->gemm_packed(&(struct gemm_packed){m, n, MOST, a, MOST, packed, c, n, tail});
+                k->gemm_packed(&(struct gemm_packed){m, n, MOST, a, MOST, packed, c, n, false, tail});
                 for (int i = 0; i < m; i++) {
                     k->gemm_packed(
-                        &(struct gemm_packed){1, n, MOST, a + i * MOST, MOST, packed, alone, n, tail});
+                        &(struct gemm_packed){1, n, MOST, a + i * MOST, MOST, packed, alone, n, false, tail});
                     assert_memory_equal(alone, c + i * n, (size_t)n * sizeof *alone);
                 }
             }
@@ -160,14 +160,44 @@ static void packed_and_unpacked_products_have_the_same_bits(void **state)
     (void)state;
     float other[MOST * MOST];
     for (const struct kernels *k = next_set(NULL); k; k = next_set(k))
-        for (int n = 1; n <= MOST; n++) {
-            struct gemm g = {
-                .m = 13, .n = n, .k = 61, .a = a, .lda = 61, .b = b, .ldb = n, .c = other, .ldc = n};
-            k->pack(b, n, false, 61, n, packed);
-            k->gemm_packed(&(struct gemm_packed){13, n, 61, a, 61, packed, c, n, {0}});
-            k->gemm(&g, NULL);
-            assert_memory_equal(other, c, (size_t)(13 * n) * sizeof *c);
-        }
+        for (int n = 1; n <= MOST; n++)
+            for (int t = 0; t < 4; t++) {
+                bool trans = t & 1, resume = t & 2;
+                struct gemm g = {.trans_b = trans, .m = 13, .n = n, .k = 61, .a = a, .lda = 61, .b = b};
+                struct gemm_packed p = {
+                    .m = 13, .n = n, .k = 61, .a = a, .lda = 61, .packed = packed, .c = c, .ldc = n};
+                g.ldb = trans ? 61 : n;
+                g.c = other;
+                g.ldc = n;
+                g.beta = resume ? 1.0f : 0.0f;
+                p.resume = resume;
+                for (int i = 0; i < 13 * n; i++) other[i] = c[i] = resume ? b[i] : NAN;
+                k->pack(b, g.ldb, trans, 61, n, packed);
+                k->gemm_packed(&p);
+                k->gemm(&g, NULL);
+                assert_memory_equal(other, c, (size_t)(13 * n) * sizeof *c);
+            }
+}
+
+static void sums_go_on_from_what_is_there(void **state)
+{
+    (void)state;
+    for (const struct kernels *k = next_set(NULL); k; k = next_set(k))
+        for (int cols = 1; cols <= 2 * MOST; cols += 3)
+            for (int rows = 1; rows <= 9; rows++) {
+                float y[2][2 * MOST], z[2 * MOST];
+                for (int i = 0; i < cols; i++) y[0][i] = y[1][i] = z[i] = b[i];
+                k->sum_rows(a, y[0], (size_t)rows, (size_t)cols, false);
+                k->sum_rows(a, y[1], (size_t)rows, (size_t)cols, true);
+                k->blend(0.25f, z, 3.0f, a, (size_t)cols);
+                for (int i = 0; i < cols; i++) {
+                    double sum = 0;
+                    for (int r = 0; r < rows; r++) sum += (double)a[r * cols + i];
+                    assert_true(fabs((double)y[0][i] - sum) < 1e-5);
+                    assert_true(fabs((double)y[1][i] - (double)b[i] - sum) < 1e-5);
+                    assert_true(fabs((double)z[i] - 0.25 * (double)b[i] - 3.0 * (double)a[i]) < 1e-6);
+                }
+            }
 }
 
 static void activations_are_accurate_and_do_not_depend_on_their_place(void **state)
@@ -212,8 +242,8 @@ static void softmax_rows_sum_to_one_even_for_huge_logits(void **state)
         for (size_t n = 1; n <= MOST; n++) {
             float x[MOST], y[MOST];
             double sum = 0, want[MOST], wide[MOST];
-            for (size_t i = 0; i < n; i++) wide[i] = (double)(x[i] = a[i] * (n % 2 ? 5.0f : 3e4f));
-            k->softmax(x, y, 1, n);
+            for (size_t i = 0; i < n; i++) wide[i] = 0.5 * (double)(x[i] = a[i] * (n % 2 ? 5.0f : 3e4f));
+            k->softmax(0.5f, x, y, 1, n);
             softmax_reference(wide, want, n);
             for (size_t i = 0; i < n; i++) {
                 sum += (double)y[i];
@@ -245,6 +275,7 @@ int main(void)
         cmocka_unit_test(packed_products_match_the_naive_loop),
         cmocka_unit_test(a_row_has_the_same_bits_alone_and_in_any_company),
         cmocka_unit_test(packed_and_unpacked_products_have_the_same_bits),
+        cmocka_unit_test(sums_go_on_from_what_is_there),
         cmocka_unit_test(activations_are_accurate_and_do_not_depend_on_their_place),
         cmocka_unit_test(nan_goes_through_and_infinities_saturate),
         cmocka_unit_test(softmax_rows_sum_to_one_even_for_huge_logits),

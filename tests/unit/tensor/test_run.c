@@ -378,7 +378,7 @@ static void memory_is_known_before_the_run_and_refused_over_the_limit(void **sta
     snprintf(number, sizeof number, "%zu", o.limit_bytes + 1);
     assert_non_null(strstr(e.message, number));
     o.limit_bytes = 0;
-    o.max_batch = 1 << 28;
+    o.max_batch = o.part_rows = 1 << 28;
     p = net_plan(g, &o); /* compiling allocates none of it */
     assert_true(plan_bytes(p)->arena > (size_t)1 << 36);
     plan_free(p);

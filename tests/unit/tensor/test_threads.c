@@ -9,163 +9,12 @@
 #include <cmocka.h>
 #include "allocations.h"
 #include "base/mem.h"
-#include "net.h"
 #include "tensor/backend.h"
 #include "tensor/layer.h"
 #include "tensor/rng.h"
+#include "trial.h"
 
-enum { FEATURES = 21, CLASSES = 5, ROWS = 67, STEPS = 6, VOCABULARY = 12, MAX_THREADS = 3 };
-
-static struct net_data data;
-static int32_t words[ROWS * STEPS];
-
-/* thread_flops 1: threads however small the network is. */
-static struct plan_options options(enum optim_kind kind, int64_t batch, int threads)
-{
-    return (struct plan_options){.mode = PLAN_TRAIN,
-                                 .max_batch = batch,
-                                 .threads = threads,
-                                 .thread_flops = 1,
-                                 .optim = optim_defaults(kind)};
-}
-
-/* ---- networks: x [batch, row] and label [batch] → loss, "probabilities" ---- */
-
-struct net {
-    struct graph *g;
-    int y;
-    struct err e;
-};
-
-static void begin(struct net *n, enum dtype dtype, int64_t row)
-{
-    struct shape s = shape_of(2, (int64_t[]){SHAPE_BATCH, row});
-    *n = (struct net){0};
-    must(graph_create(&n->g, &n->e), &n->e);
-    must(graph_input(n->g, "x", dtype, &s, &n->y, &n->e), &n->e);
-}
-
-static struct graph *finish(struct net *n)
-{
-    struct shape s = shape_of(1, (int64_t[]){SHAPE_BATCH});
-    struct layer_dense d = layer_dense_defaults(CLASSES, "softmax");
-    int label;
-    must(graph_input(n->g, "label", DTYPE_I32, &s, &label, &n->e), &n->e);
-    must(layer_dense(n->g, "head", n->y, &d, &n->y, &n->e), &n->e);
-    must(graph_output(n->g, "probabilities", n->y, &n->e), &n->e);
-    must(layer_loss(n->g, "loss", "sparse_categorical_crossentropy", n->y, label, &n->e), &n->e);
-    return n->g;
-}
-
-static struct graph *dense_net(void)
-{
-    return net_classifier(FEATURES, 23, "relu", 0.4, CLASSES, 1e-3);
-}
-
-static struct graph *image_net(void)
-{
-    struct net n;
-    struct layer_conv c = layer_conv_defaults(6, 3, "relu");
-    struct layer_pool p = {.kind = LAYER_POOL_MAX, .size = {2, 2}};
-    begin(&n, DTYPE_F32, FEATURES);
-    must(layer_reshape(n.g, "image", n.y, &(struct shape){.rank = 3, .dim = {7, 3, 1}}, &n.y, &n.e), &n.e);
-    c.padding = "same";
-    must(layer_conv(n.g, "conv", n.y, &c, &n.y, &n.e), &n.e);
-    must(layer_pool(n.g, "pool", n.y, &p, &n.y, &n.e), &n.e);
-    must(layer_flatten(n.g, "flat", n.y, &n.y, &n.e), &n.e);
-    must(layer_dropout(n.g, "drop", n.y, 0.3, &n.y, &n.e), &n.e);
-    return finish(&n);
-}
-
-static struct graph *recurrent_net(void)
-{
-    struct net n;
-    struct layer_recurrent r = layer_recurrent_defaults(LAYER_LSTM, 7);
-    begin(&n, DTYPE_I32, STEPS);
-    must(layer_lengths(n.g, "lengths", n.y, 0, &r.lengths, &n.e), &n.e);
-    must(layer_embedding(n.g, "words", n.y, VOCABULARY, 5, &n.y, &n.e), &n.e);
-    r.bidirectional = r.return_sequences = true;
-    must(layer_recurrent(n.g, "lstm", n.y, &r, &n.y, &n.e), &n.e);
-    must(layer_dropout(n.g, "drop", n.y, 0.2, &n.y, &n.e), &n.e);
-    r.return_sequences = false;
-    must(layer_recurrent(n.g, "top", n.y, &r, &n.y, &n.e), &n.e);
-    return finish(&n);
-}
-
-static struct graph *attention_net(void)
-{
-    struct net n;
-    struct layer_attention a = {.heads = 2, .memory = -1};
-    int h;
-    begin(&n, DTYPE_I32, STEPS);
-    must(layer_lengths(n.g, "lengths", n.y, 0, &a.lengths, &n.e), &n.e);
-    must(layer_embedding(n.g, "words", n.y, VOCABULARY, 8, &n.y, &n.e), &n.e);
-    must(layer_positions(n.g, "places", n.y, &(struct init_spec){INIT_RANDOM_NORMAL, 0.02}, &n.y, &n.e),
-         &n.e);
-    must(layer_layer_norm(n.g, "norm", n.y, 1e-5, &h, &n.e), &n.e);
-    must(layer_attention(n.g, "attention", h, &a, &h, &n.e), &n.e);
-    must(layer_add(n.g, "add", n.y, h, &n.y, &n.e), &n.e);
-    must(layer_sequence_mean(n.g, "mean", n.y, a.lengths, &n.y, &n.e), &n.e);
-    return finish(&n);
-}
-
-static const struct {
-    const char *name;
-    struct graph *(*make)(void);
-    bool words;
-} nets[] = {{"dense", dense_net, false},
-            {"image", image_net, false},
-            {"recurrent", recurrent_net, true},
-            {"attention", attention_net, true}};
-enum { NETS = sizeof nets / sizeof *nets };
-
-static int make_data(void **state)
-{
-    struct rng_key k = {.seed = 5, .stream = 9};
-    (void)state;
-    net_data_init(&data, ROWS, FEATURES, CLASSES, 1);
-    for (int i = 0; i < ROWS; i++) { /* at least one word, padding at the end */
-        int length = 1 + (int)rng_below(&k, (uint64_t)i, STEPS);
-        for (int t = 0; t < length; t++)
-            words[i * STEPS + t] = 1 + (int)rng_below(&k, (uint64_t)(1000 + i * STEPS + t), VOCABULARY - 1);
-    }
-    return 0;
-}
-
-static int drop_data(void **state)
-{
-    (void)state;
-    net_data_dispose(&data);
-    return 0;
-}
-
-/* ---- trials ---- */
-
-struct trial {
-    struct graph *g;
-    struct plan *plan;
-    struct params *params;
-    struct run *run;
-    const void *feeds[2];
-};
-
-static void trial_open(struct trial *t, int net, const struct plan_options *o)
-{
-    t->g = nets[net].make();
-    t->plan = net_plan(t->g, o);
-    t->params = net_params(t->g, 3);
-    t->run = net_run(t->plan, t->params);
-    t->feeds[0] = nets[net].words ? (const void *)words : data.x;
-    t->feeds[1] = data.label;
-}
-
-static void trial_close(struct trial *t)
-{
-    run_free(t->run);
-    params_free(t->params);
-    plan_free(t->plan);
-    graph_free(t->g);
-}
+enum { MAX_THREADS = 3 };
 
 static uint64_t trained(int net, const struct plan_options *o)
 {
@@ -187,16 +36,16 @@ static void a_repeated_run_has_the_same_bits_for_each_number_of_threads(void **s
 {
     static const int64_t batches[] = {1, 3, 32};
     (void)state;
-    for (int net = 0; net < NETS; net++)
+    for (int net = 0; net < TRIAL_NETS; net++)
         for (int b = 0; b < 3; b++)
             for (int kind = 0; kind < OPTIM_COUNT; kind++)
                 for (int threads = 1; threads <= MAX_THREADS; threads++) {
-                    struct plan_options o = options((enum optim_kind)kind, batches[b], threads);
+                    struct plan_options o = trial_options((enum optim_kind)kind, batches[b], threads);
                     o.optim.clip_norm = kind % 2 ? 0.5 : 0;
                     uint64_t first = trained(net, &o);
                     o.poison = true;
                     if (first != trained(net, &o))
-                        fail_msg("%s, %s, batch %d, %d threads", nets[net].name,
+                        fail_msg("%s, %s, batch %d, %d threads", trial_nets[net].name,
                                  optim_name((enum optim_kind)kind), (int)batches[b], threads);
                 }
 }
@@ -205,10 +54,10 @@ static void threads_agree_on_loss_gradients_and_outputs(void **state)
 {
     (void)state;
     for (const char *const *name = backend_names(); *name; name++)
-        for (int net = 0; net < NETS; net++)
+        for (int net = 0; net < TRIAL_NETS; net++)
             for (int threads = 2; threads <= MAX_THREADS; threads++)
                 for (int64_t rows = 1; rows <= 33; rows += rows < 9 ? 1 : 12) {
-                    struct plan_options o = options(OPTIM_SGD, 33, 1);
+                    struct plan_options o = trial_options(OPTIM_SGD, 33, 1);
                     struct trial alone, shared;
                     struct err e = {0};
                     float a, b;
@@ -238,7 +87,7 @@ static void a_step_is_gradients_and_an_update(void **state)
 {
     (void)state;
     for (int threads = 1; threads <= MAX_THREADS; threads++) {
-        struct plan_options o = options(OPTIM_ADAMW, 32, threads);
+        struct plan_options o = trial_options(OPTIM_ADAMW, 32, threads);
         struct trial whole, parts;
         struct err e = {0};
         float loss;
@@ -261,7 +110,7 @@ static void a_step_is_gradients_and_an_update(void **state)
 
 static void a_resumed_run_has_the_bits_of_an_uninterrupted_one(void **state)
 {
-    struct plan_options o = options(OPTIM_ADAM, 32, 2);
+    struct plan_options o = trial_options(OPTIM_ADAM, 32, 2);
     struct trial whole, first, second;
     struct err e = {0};
     float loss;
@@ -289,15 +138,15 @@ static void a_label_out_of_range_comes_back_from_whichever_thread_and_changes_no
     static int32_t label[32];
     (void)state;
     for (int at = 0; at < 32; at++) {
-        struct plan_options o = options(OPTIM_SGD, 32, 3);
+        struct plan_options o = trial_options(OPTIM_SGD, 32, 3);
         struct trial t;
         struct err e = {0};
         float loss;
         trial_open(&t, 0, &o);
-        memcpy(label, data.label, sizeof label);
+        memcpy(label, trial_data.label, sizeof label);
         t.feeds[1] = label;
         uint64_t before = net_hash(t.params->data, t.params->len * sizeof(float));
-        label[at] = CLASSES;
+        label[at] = TRIAL_CLASSES;
         assert_int_equal(run_step(t.run, &(struct step){t.feeds, 32, 1, 0, 0.1}, &loss, &e), ERR_INVALID);
         assert_string_equal(e.field, "labels");
         assert_non_null(strstr(e.message, "label 5"));
@@ -312,8 +161,8 @@ static void a_step_of_several_threads_allocates_nothing(void **state)
 {
     (void)state;
     if (!allocations_are_counted()) skip();
-    for (int net = 0; net < NETS; net++) {
-        struct plan_options o = options(OPTIM_ADAMW, 32, 3);
+    for (int net = 0; net < TRIAL_NETS; net++) {
+        struct plan_options o = trial_options(OPTIM_ADAMW, 32, 3);
         struct trial t;
         struct err e = {0};
         float loss;
@@ -331,13 +180,11 @@ static void a_step_of_several_threads_allocates_nothing(void **state)
 
 static void what_needs_the_whole_batch_stays_on_one_thread(void **state)
 {
-    struct net n;
-    struct plan_options o = options(OPTIM_SGD, 32, 2);
+    struct err e = {0};
+    struct plan_options o = trial_options(OPTIM_SGD, 32, 2);
     int loss[NODE_MAX_OUTPUTS];
     (void)state;
-    begin(&n, DTYPE_F32, FEATURES);
-    must(layer_batch_norm(n.g, "norm", n.y, 0.9, 1e-3, &n.y, &n.e), &n.e);
-    struct graph *g = finish(&n);
+    struct graph *g = trial_whole_batch_net();
     struct plan *p = net_plan(g, &o);
     assert_int_equal(plan_threads(p), 1);
     assert_string_equal(plan_whole_batch(p), "BatchNormalization");
@@ -345,10 +192,10 @@ static void what_needs_the_whole_batch_stays_on_one_thread(void **state)
     graph_free(g);
     /* The square of a mean is not the mean of squares; the difference of means is that of differences. */
     for (int affine = 0; affine < 2; affine++) {
-        g = dense_net();
+        g = trial_nets[0].make();
         int mean = graph_loss(g);
-        must(graph_op(g, "twice", affine ? "Add" : "Mul", (int[]){mean, mean}, 2, NULL, 0, loss, &n.e), &n.e);
-        must(graph_set_loss(g, loss[0], &n.e), &n.e);
+        must(graph_op(g, "twice", affine ? "Add" : "Mul", (int[]){mean, mean}, 2, NULL, 0, loss, &e), &e);
+        must(graph_set_loss(g, loss[0], &e), &e);
         p = net_plan(g, &o);
         assert_int_equal(plan_threads(p), affine ? 2 : 1);
         if (affine)
@@ -362,8 +209,8 @@ static void what_needs_the_whole_batch_stays_on_one_thread(void **state)
 
 static int planned_threads(int64_t batch, int threads, int64_t thread_flops)
 {
-    struct graph *g = dense_net();
-    struct plan_options o = options(OPTIM_SGD, batch, threads);
+    struct graph *g = trial_nets[0].make();
+    struct plan_options o = trial_options(OPTIM_SGD, batch, threads);
     o.thread_flops = thread_flops;
     struct plan *p = net_plan(g, &o);
     int n = plan_threads(p);
@@ -399,7 +246,7 @@ static void threads_are_used_where_there_is_work_for_them(void **state)
 static void memory_is_counted_for_each_thread(void **state)
 {
     struct graph *g = net_classifier(300, 200, "relu", 0, 10, 0);
-    struct plan_options o = options(OPTIM_ADAM, 64, 1);
+    struct plan_options o = trial_options(OPTIM_ADAM, 64, 1);
     struct plan *one, *two;
     (void)state;
     o.keep_outputs = true;
@@ -418,8 +265,8 @@ static void memory_is_counted_for_each_thread(void **state)
 
 static void a_run_that_cannot_be_made_leaves_nothing_behind(void **state)
 {
-    struct graph *g = dense_net();
-    struct plan_options o = options(OPTIM_ADAM, 32, 3);
+    struct graph *g = trial_nets[0].make();
+    struct plan_options o = trial_options(OPTIM_ADAM, 32, 3);
     (void)state;
     o.keep_outputs = true;
     struct plan *p = net_plan(g, &o);
@@ -465,7 +312,7 @@ static void rows_are_shared_out_once_and_the_first_error_comes_back(void **state
 {
     (void)state;
     for (int threads = 1; threads <= MAX_THREADS; threads++) {
-        struct plan_options o = options(OPTIM_SGD, 50, threads);
+        struct plan_options o = trial_options(OPTIM_SGD, 50, threads);
         struct trial t;
         struct err e = {0};
         trial_open(&t, 0, &o);
@@ -492,7 +339,7 @@ static void denormal_numbers_are_nothing_in_a_step_and_something_after_it(void *
     volatile float tiny = 1e-40F, one = 1;
     (void)state;
     for (int threads = 1; threads <= MAX_THREADS; threads++) {
-        struct plan_options o = options(OPTIM_MOMENTUM, 32, threads);
+        struct plan_options o = trial_options(OPTIM_MOMENTUM, 32, threads);
         struct trial t;
         struct err e = {0};
         float loss;
@@ -529,5 +376,5 @@ int main(void)
         cmocka_unit_test(rows_are_shared_out_once_and_the_first_error_comes_back),
         cmocka_unit_test(denormal_numbers_are_nothing_in_a_step_and_something_after_it),
     };
-    return cmocka_run_group_tests_name("tensor/threads", tests, make_data, drop_data);
+    return cmocka_run_group_tests_name("tensor/threads", tests, trial_make_data, trial_drop_data);
 }
