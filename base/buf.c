@@ -28,7 +28,7 @@ void buf_clear(struct buf *b)
     if (b->data) b->data[0] = '\0';
 }
 
-char *buf_reserve(struct buf *b, size_t len)
+char *buf__grow(struct buf *b, size_t len)
 {
     size_t total, bytes;
     if (b->failed || !mem_add(b->len, len, &total) || !mem_add(total, 1, &bytes) ||
@@ -50,25 +50,6 @@ char *buf_reserve(struct buf *b, size_t len)
         b->data[b->len] = '\0';
     }
     return b->data + b->len;
-}
-
-void buf_append(struct buf *b, const void *data, size_t len)
-{
-    char *to = buf_reserve(b, len);
-    if (!to) return;
-    if (len) memcpy(to, data, len);
-    b->len += len;
-    b->data[b->len] = '\0';
-}
-
-void buf_str(struct buf *b, const char *s)
-{
-    buf_append(b, s, strlen(s));
-}
-
-void buf_char(struct buf *b, char c)
-{
-    buf_append(b, &c, 1);
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)

@@ -26,6 +26,11 @@ int64_t clock_mono_ms(void)
     return read_ns(CLOCK_MONOTONIC) / 1000000;
 }
 
+int64_t clock_coarse_ms(void)
+{
+    return read_ns(CLOCK_MONOTONIC_COARSE) / 1000000;
+}
+
 int64_t clock_wall_us(void)
 {
     return read_ns(CLOCK_REALTIME) / 1000;

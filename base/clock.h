@@ -9,6 +9,8 @@
 int64_t clock_mono_ns(void);
 int64_t clock_mono_us(void);
 int64_t clock_mono_ms(void);
+int64_t
+clock_coarse_ms(void);       /* clock_mono_ms() as of the kernel's last tick: up to 10 ms behind, and cheap */
 int64_t clock_wall_us(void); /* since the Unix epoch */
 
 enum { CLOCK_TEXT_MAX = 32 };

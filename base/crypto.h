@@ -24,6 +24,12 @@ void crypto_random(void *out, size_t len); /* dies when the kernel gives none */
 void crypto_sha256(uint8_t out[SHA256_LEN], const void *data, size_t len);
 void crypto_hmac_sha256(uint8_t out[SHA256_LEN], const void *key, size_t key_len, const void *data,
                         size_t len);
+/* The same under a key that is used often. Any thread, also at the same time. */
+struct crypto_hmac;
+struct crypto_hmac *crypto_hmac_create(const void *key, size_t len);
+void crypto_hmac(const struct crypto_hmac *h, uint8_t out[SHA256_LEN], const void *data, size_t len);
+void crypto_hmac_free(struct crypto_hmac *h);
+
 bool crypto_equal(const void *a, const void *b, size_t len);       /* constant time */
 uint32_t crypto_crc32(uint32_t crc, const void *data, size_t len); /* zlib's CRC-32; start from 0 */
 

@@ -420,3 +420,30 @@ size_t num_format_f32(char out[NUM_TEXT_MAX], float v)
     if (biased == 0) return format_parts(out, negative, fraction, -149, false);
     return format_parts(out, negative, fraction | 1u << 23, biased - 150, fraction == 0 && biased > 1);
 }
+
+size_t num_format_i64(char out[NUM_TEXT_MAX], int64_t v)
+{
+    char digits[NUM_TEXT_MAX];
+    uint64_t left = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    size_t n = 0, len = 0;
+    do {
+        digits[n++] = (char)('0' + left % 10);
+        left /= 10;
+    } while (left);
+    if (v < 0) out[len++] = '-';
+    while (n) out[len++] = digits[--n];
+    return len;
+}
+
+float num_from_half(uint16_t half)
+{
+    uint32_t exponent = half >> 10 & 0x1f, fraction = half & 0x3ff;
+    float v;
+    if (exponent == 0x1f)
+        v = fraction ? NAN : INFINITY;
+    else if (exponent == 0)
+        v = ldexpf((float)fraction, -24);
+    else
+        v = ldexpf((float)(fraction | 0x400), (int)exponent - 25);
+    return half & 0x8000 ? -v : v;
+}

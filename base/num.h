@@ -18,7 +18,13 @@ size_t num_scan(const char *p, const char *end, double *out);
 size_t num_format_f64(char out[NUM_TEXT_MAX], double v);
 size_t num_format_f32(char out[NUM_TEXT_MAX], float v);
 
+/* Writes v without a NUL; returns its length. */
+size_t num_format_i64(char out[NUM_TEXT_MAX], int64_t v);
+
 /* Whole-string decimal integer within [min, max]; false otherwise. */
 bool num_parse_i64(const char *s, int64_t min, int64_t max, int64_t *out);
+
+/* The value of an IEEE 754 half-precision number. */
+float num_from_half(uint16_t half);
 
 #endif

@@ -30,6 +30,7 @@ struct api_call {
     const struct principal *who; /* borrowed */
     struct actor by;             /* the key, for the audit trail */
     const char *const *params;   /* borrowed; see api_param */
+    void *arg;                   /* of dispatch_defer; else NULL */
     const struct request *request;
     struct call *call;       /* borrowed: body, reader, response */
     struct arena *arena;     /* the call's */

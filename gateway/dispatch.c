@@ -18,6 +18,8 @@ enum { STATUS_GONE = 499 }; /* in the metrics: the client left before its answer
 struct visit {
     struct gateway_loop *l;
     struct route_match match;
+    struct principal *who;  /* borrowed while a LOOP handler is being called */
+    struct principal *held; /* owned reference; NULL unless dispatch_hold */
 };
 
 /* ---- refusals ---- */
@@ -42,8 +44,9 @@ void dispatch_fail(struct exchange *x, enum route_dialect dialect, const struct 
 static enum route_dialect dialect_of(const struct request *r)
 {
     if (r->segments_len == 0) return DIALECT_TENOR;
-    size_t len = strlen(r->segments[r->segments_len - 1]);
-    bool tfs = len > 8 && strcmp(r->segments[r->segments_len - 1] + len - 8, ":predict") == 0;
+    const char *verb = strrchr(r->segments[r->segments_len - 1], ':');
+    bool tfs = verb != NULL && (strcmp(verb, ":predict") == 0 || strcmp(verb, ":classify") == 0 ||
+                                strcmp(verb, ":regress") == 0);
     return tfs || strcmp(r->segments[0], "v2") == 0 ? DIALECT_PLAIN : DIALECT_TENOR;
 }
 
@@ -112,6 +115,10 @@ struct ticket {
     struct principal *who; /* owned reference */
     enum lane lane;
     const char *const *params; /* borrowed from the exchange, which outlives the call */
+    route_pool_fn fn;
+    bool admitted; /* its rate has been spent */
+    void *arg;     /* owned, by free_arg */
+    void (*free_arg)(void *arg);
 };
 
 static void ticket_free(void *arg)
@@ -119,6 +126,7 @@ static void ticket_free(void *arg)
     struct ticket *t = arg;
     lanes_leave(t->g->lanes, t->lane, t->who->tenant_id);
     principal_release(t->who);
+    if (t->free_arg) t->free_arg(t->arg);
     mem_free(t);
 }
 
@@ -166,14 +174,15 @@ static void run_call(struct call *call, void *thread_state)
                          .who = t->who,
                          .by = {.type = "key", .id = t->who->key_id},
                          .params = t->params,
+                         .arg = t->arg,
                          .request = call->request,
                          .call = call,
                          .arena = &call->arena,
                          .db = state->db,
                          .redis = state->redis};
-    int rc =
-        state->db != NULL ? take_rate(&c, &e) : err_set(&e, ERR_UNAVAILABLE, NULL, "no database connection");
-    if (rc == 0) rc = t->route->on_pool(&c, &e);
+    int rc = state->db != NULL ? 0 : err_set(&e, ERR_UNAVAILABLE, NULL, "no database connection");
+    if (rc == 0 && !t->admitted) rc = take_rate(&c, &e);
+    if (rc == 0) rc = t->fn(&c, &e);
     if (rc == 0 && call->response.body.failed) rc = err_set(&e, ERR_NOMEM, NULL, "no memory for the answer");
     if (state->db != NULL && db_in_tx(state->db)) db_rollback(state->db);
     if (rc != 0) fail_call(&c, &e);
@@ -188,6 +197,7 @@ static struct ticket *ticket_create(const struct visit *v, struct principal *who
     t->who = principal_hold(who);
     t->lane = lane;
     t->params = v->match.params;
+    t->fn = v->match.route->on_pool;
     return t;
 }
 
@@ -213,6 +223,31 @@ static void go_to_pool(struct exchange *x, struct visit *v, struct principal *wh
     }
 }
 
+void dispatch_hold(struct exchange *x)
+{
+    struct visit *v = exchange_user(x);
+    if (v->held == NULL) v->held = principal_hold(v->who);
+}
+
+void dispatch_defer(struct exchange *x, bool bulk, route_pool_fn fn, void *arg, void (*free_arg)(void *arg))
+{
+    struct visit *v = exchange_user(x);
+    struct gateway *g = v->l->g;
+    enum lane lane = bulk ? LANE_BULK : LANE_CONTROL;
+    struct err e = {0};
+    if (lanes_enter(g->lanes, lane, v->held->tenant_id, v->held->inflight_max, &e) != 0) {
+        dispatch_fail(x, v->match.route->dialect, &e);
+        free_arg(arg);
+        return;
+    }
+    struct ticket *t = ticket_create(v, v->held, lane);
+    t->fn = fn;
+    t->admitted = true;
+    t->arg = arg;
+    t->free_arg = free_arg;
+    handoff_none(x, bulk ? g->bulk : g->control, run_call, t, ticket_free);
+}
+
 /* ---- the way in ---- */
 
 static void on_known(struct exchange *x, int rc, struct principal *who, const struct err *failure, void *arg)
@@ -225,9 +260,10 @@ static void on_known(struct exchange *x, int rc, struct principal *who, const st
         rc = check_scope(v->match.route, who, &e);
     if (rc != 0)
         dispatch_fail(x, v->match.route->dialect, &e);
-    else if (v->match.route->kind == ROUTE_LOOP)
+    else if (v->match.route->kind == ROUTE_LOOP) {
+        v->who = who;
         v->match.route->on_loop(x, &v->match, who);
-    else
+    } else
         go_to_pool(x, v, who);
 }
 
@@ -263,7 +299,7 @@ void dispatch_finished(struct exchange *x, int status, void *loop_ctx)
 {
     const struct gateway_loop *l = loop_ctx;
     const struct request *r = exchange_request(x);
-    const struct visit *v = exchange_user(x);
+    struct visit *v = exchange_user(x);
     const struct route *route = v != NULL ? v->match.route : NULL;
     int shown = exchange_gone(x) ? STATUS_GONE : status;
     int64_t took_us = clock_mono_us() - r->arrived_us;
@@ -271,4 +307,5 @@ void dispatch_finished(struct exchange *x, int status, void *loop_ctx)
     log_debug("request", "id=%s method=%s route=%s status=%d took_us=%lld", r->id,
               http_method_name(r->method), route != NULL ? route->pattern : "none", shown,
               (long long)took_us);
+    if (v != NULL) principal_release(v->held);
 }

@@ -45,8 +45,10 @@ static int pools_create(struct gateway *g, struct err *e)
     int rc = pool_create(&g->control, "control", control, queue, pool_state_create, pool_state_free, g, e);
     if (rc == 0)
         rc = pool_create(&g->bulk, "bulk", bulk, queue / 4 + 1, pool_state_create, pool_state_free, g, e);
-    /* One tenant gets at most a quarter of the control queue, and leaves a bulk thread to the others. */
-    int limits[LANE_COUNT] = {[LANE_CONTROL] = (int)queue / 4 + 1, [LANE_BULK] = bulk > 1 ? bulk - 1 : 1};
+    /* One tenant gets at most a quarter of the control queue, leaves a bulk thread to the others, and lets
+     * two alias moves wait. */
+    int limits[LANE_COUNT] = {
+        [LANE_CONTROL] = (int)queue / 4 + 1, [LANE_BULK] = bulk > 1 ? bulk - 1 : 1, [LANE_WARM] = 2};
     if (rc == 0) g->lanes = lanes_create(limits);
     return rc;
 }
@@ -147,7 +149,7 @@ int gateway_create(struct gateway **out, const struct gateway_options *options, 
     *out = NULL;
     g->options = options;
     id_new(g->inc, "inc_");
-    g->keys = key_cache_create(clock_mono_ms);
+    g->keys = key_cache_create(clock_coarse_ms);
     g->metrics = metrics_create(route_table, route_table_len);
     int rc = keyring_load(&g->keyring, options->root_key_file, options->pepper_file, e);
     if (rc == 0) rc = redis_address_parse(&g->redis, options->redis_url, options->redis_password, e);

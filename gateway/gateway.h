@@ -54,6 +54,7 @@ struct gateway {
     struct server *server;
     struct probe *probe;
     atomic_bool draining;
+    atomic_int warming; /* control threads that wait for a model to be loaded (gateway/warm.h) */
     int loops_len;
     struct gateway_loop *loops[SERVER_LOOPS_MAX]; /* borrowed; set while the server starts */
 };

@@ -25,7 +25,7 @@ struct stripe {
 
 struct key_cache {
     int64_t (*now_ms)(void);
-    uint8_t secret[SHA256_LEN]; /* of this process: what macs are made under */
+    struct crypto_hmac *hmac; /* owned; under a secret of this process */
     atomic_uint_fast64_t epoch;
     struct stripe stripes[STRIPES];
     pthread_mutex_t refused_lock;
@@ -36,7 +36,10 @@ struct key_cache *key_cache_create(int64_t (*now_ms)(void))
 {
     struct key_cache *c = mem_alloc(1, sizeof(*c));
     c->now_ms = now_ms;
-    crypto_random(c->secret, sizeof(c->secret));
+    uint8_t secret[SHA256_LEN];
+    crypto_random(secret, sizeof(secret));
+    c->hmac = crypto_hmac_create(secret, sizeof(secret));
+    explicit_bzero(secret, sizeof(secret));
     for (int i = 0; i < STRIPES; i++) pthread_mutex_init(&c->stripes[i].lock, NULL);
     pthread_mutex_init(&c->refused_lock, NULL);
     return c;
@@ -48,12 +51,13 @@ void key_cache_free(struct key_cache *c)
     key_cache_drop_all(c);
     for (int i = 0; i < STRIPES; i++) pthread_mutex_destroy(&c->stripes[i].lock);
     pthread_mutex_destroy(&c->refused_lock);
+    crypto_hmac_free(c->hmac);
     mem_free(c);
 }
 
 void key_cache_mac(const struct key_cache *c, uint8_t mac[SHA256_LEN], const void *secret, size_t len)
 {
-    crypto_hmac_sha256(mac, c->secret, sizeof(c->secret), secret, len);
+    crypto_hmac(c->hmac, mac, secret, len);
 }
 
 uint64_t key_cache_epoch(const struct key_cache *c)

@@ -55,6 +55,8 @@ static struct holder **holder_at(struct lanes *a, const char *tenant_id)
     return at;
 }
 
+static const char *const names[LANE_COUNT] = {"requests", "uploads", "alias moves"};
+
 int lanes_enter(struct lanes *a, enum lane lane, const char *tenant_id, int own_limit, struct err *e)
 {
     int limit = a->limits[lane];
@@ -73,7 +75,7 @@ int lanes_enter(struct lanes *a, enum lane lane, const char *tenant_id, int own_
     pthread_mutex_unlock(&a->lock);
     if (rc == 0) return 0;
     err_set(e, rc, NULL, "%d %s of yours are under way, the most allowed at a time; wait until one has ended",
-            limit, lane == LANE_BULK ? "uploads" : "requests");
+            limit, names[lane]);
     if (e != NULL) e->retry_after_ms = 1000;
     return rc;
 }

@@ -9,7 +9,8 @@
 
 struct lanes;
 
-enum lane { LANE_CONTROL, LANE_BULK, LANE_COUNT };
+/* WARM: of the control calls, those that wait for a model to be loaded. */
+enum lane { LANE_CONTROL, LANE_BULK, LANE_WARM, LANE_COUNT };
 
 /* limits: the most calls of one tenant in each lane, ≥ 1. Dies when memory is out. */
 struct lanes *lanes_create(const int limits[LANE_COUNT]);

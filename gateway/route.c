@@ -11,14 +11,23 @@
  * more. */
 enum fit { FIT_NONE = 0, FIT_PARAM = 1, FIT_SUFFIX = 2, FIT_TEXT = 3 };
 
-/* The pattern segment [p, end) against the decoded segment s. */
-static enum fit segment_fit(const char *p, const char *end, const char *s)
+/* The pattern segment at p, up to a slash or its end, against the decoded segment s. Most differ at once. */
+static enum fit text_fit(const char *p, const char *s)
 {
-    size_t len = (size_t)(end - p), s_len = strlen(s);
-    if (len == 0 || p[0] != '{') return len == s_len && memcmp(p, s, len) == 0 ? FIT_TEXT : FIT_NONE;
-    const char *close = memchr(p, '}', len);
+    while (*p != '\0' && *p != '/' && *s == *p) p++, s++;
+    return (*p == '\0' || *p == '/') && *s == '\0' ? FIT_TEXT : FIT_NONE;
+}
+
+/* The same for one with a parameter. */
+static enum fit param_fit(const char *p, const char *s)
+{
+    const char *close = p;
+    while (*close != '}') close++;
+    const char *end = close + 1;
+    while (*end != '\0' && *end != '/') end++;
     size_t suffix_len = (size_t)(end - close - 1);
-    if (suffix_len == 0) return s_len > 0 ? FIT_PARAM : FIT_NONE;
+    if (suffix_len == 0) return *s != '\0' ? FIT_PARAM : FIT_NONE;
+    size_t s_len = strlen(s);
     if (s_len <= suffix_len || memcmp(s + s_len - suffix_len, close + 1, suffix_len) != 0) return FIT_NONE;
     return FIT_SUFFIX;
 }
@@ -29,12 +38,13 @@ static uint64_t pattern_fit(const char *pattern, const struct request *r)
     uint64_t score = 1;
     size_t i = 0;
     for (const char *p = pattern; *p == '/' && p[1] != '\0'; i++) {
-        const char *start = p + 1, *end = strchrnul(start, '/');
-        if (i == r->segments_len) return 0;
-        enum fit fit = segment_fit(start, end, r->segments[i]);
+        const char *s = i < r->segments_len ? r->segments[i] : NULL;
+        enum fit fit = FIT_NONE;
+        p++;
+        if (s) fit = *p == '{' ? param_fit(p, s) : text_fit(p, s);
         if (fit == FIT_NONE) return 0;
         score = score * 4 + (uint64_t)fit;
-        p = end;
+        while (*p != '\0' && *p != '/') p++;
     }
     return i == r->segments_len ? score : 0;
 }
@@ -44,11 +54,15 @@ static bool method_served(enum http_method row, enum http_method asked)
     return row == asked || (asked == HTTP_HEAD && row == HTTP_GET);
 }
 
-static void allow_add(char allow[ROUTE_ALLOW_MAX], enum http_method method)
+/* The methods of these rows, as the header Allow lists them. */
+static void write_allow(char allow[ROUTE_ALLOW_MAX], unsigned methods)
 {
-    size_t len = strlen(allow);
-    snprintf(allow + len, ROUTE_ALLOW_MAX - len, "%s%s%s", len ? ", " : "", http_method_name(method),
-             method == HTTP_GET ? ", HEAD" : "");
+    size_t len = 0;
+    for (int m = 0; methods >> m && len < ROUTE_ALLOW_MAX; m++) {
+        if ((methods >> m & 1) == 0) continue;
+        len += (size_t)snprintf(allow + len, ROUTE_ALLOW_MAX - len, "%s%s%s", len ? ", " : "",
+                                http_method_name((enum http_method)m), m == HTTP_GET ? ", HEAD" : "");
+    }
 }
 
 static void params_take(struct route_match *m, const struct request *r, struct arena *a)
@@ -70,6 +84,7 @@ enum route_result route_find(struct route_match *m, char allow[ROUTE_ALLOW_MAX],
                              size_t n, enum route_face face, const struct request *r, struct arena *a)
 {
     uint64_t best = 0;
+    unsigned methods = 0;
     const struct route *found = NULL;
     allow[0] = '\0';
     for (size_t i = 0; i < n; i++) {
@@ -79,13 +94,16 @@ enum route_result route_find(struct route_match *m, char allow[ROUTE_ALLOW_MAX],
         if (score > best) {
             best = score;
             found = NULL;
-            allow[0] = '\0';
+            methods = 0;
         }
-        allow_add(allow, table[i].method);
+        methods |= 1u << table[i].method;
         if (method_served(table[i].method, r->method)) found = &table[i];
     }
     if (best == 0) return ROUTE_NO_PATH;
-    if (found == NULL) return ROUTE_NO_METHOD;
+    if (found == NULL) {
+        write_allow(allow, methods);
+        return ROUTE_NO_METHOD;
+    }
     *m = (struct route_match){.route = found};
     params_take(m, r, a);
     return ROUTE_FOUND;

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include "base/json.h"
 
-enum { SHAPE_FIELDS_MAX = 24 };
+enum { SHAPE_FIELDS_MAX = 32 };
 
 struct shape_field {
     const char *name; /* NULL ends the fields */

@@ -59,14 +59,13 @@ int artifact_write(const struct artifact *a, int fd, uint64_t *bytes, struct err
     if (graph.failed || preprocess.failed || signature.failed) {
         rc = err_set(e, ERR_NOMEM, NULL, "no memory to describe the version");
     } else {
-        const struct safetensors_meta meta[N_META] = {
-            {"tenor.format", FORMAT_NAME},
-            {"tenor.graph", graph.data},
-            {"tenor.preprocess", preprocess.data},
-            {"tenor.signature", signature.data},
-            {"tenor.metrics", a->metrics},
-            {"tenor.lineage", a->lineage},
-            {"tenor.precision", a->precision == PRECISION_BF16 ? "bf16" : "f32"}};
+        const struct safetensors_meta meta[N_META] = {{"tenor.format", FORMAT_NAME},
+                                                      {"tenor.graph", graph.data},
+                                                      {"tenor.preprocess", preprocess.data},
+                                                      {"tenor.signature", signature.data},
+                                                      {"tenor.metrics", a->metrics},
+                                                      {"tenor.lineage", a->lineage},
+                                                      {"tenor.precision", precision_name(a->precision)}};
         rc = write_tensors(a, meta, fd, bytes, e);
     }
     buf_dispose(&graph);
@@ -112,10 +111,13 @@ static int take_json(const struct safetensors *s, const char *key, cJSON **out, 
 static int take_precision(const struct safetensors *s, enum precision *out, struct err *e)
 {
     const char *text = safetensors_metadata(s, "tenor.precision");
-    *out = text && strcmp(text, "bf16") == 0 ? PRECISION_BF16 : PRECISION_F32;
-    return text && *out == PRECISION_F32 && strcmp(text, "f32") != 0
-               ? corrupt(e, "tenor.precision is neither f32 nor bf16")
-               : 0;
+    *out = PRECISION_F32;
+    for (int p = PRECISION_F32; text && p < PRECISION_COUNT; p++) {
+        if (strcmp(text, precision_name((enum precision)p)) != 0) continue;
+        *out = (enum precision)p;
+        return 0;
+    }
+    return text ? corrupt(e, "tenor.precision is none of f32, bf16, bf16x3") : 0;
 }
 
 static int read_parts(struct artifact *a, const struct safetensors *s, struct err *e)

@@ -5,7 +5,7 @@
  *     tenor.preprocess  fitted preprocessing and the classes (learn/preprocess.h)
  *     tenor.signature   what it takes and gives (learn/spec/signature.h)
  *     tenor.metrics     how good it was
- *     tenor.precision   "f32" or "bf16": what its products are computed in; f32 where it is missing
+ *     tenor.precision   "f32", "bf16" or "bf16x3": what its products are computed in; f32 where it is missing
  *     tenor.lineage     where it comes from, as the platform gave it, with the settled spec
  */
 #ifndef LEARN_ARTIFACT_H
@@ -26,7 +26,7 @@ struct artifact {
     struct preprocess *preprocess;
     struct signature *signature;
     char *metrics, *lineage;  /* JSON texts */
-    enum precision precision; /* F32 or BF16 */
+    enum precision precision; /* not AUTO */
 };
 
 /* Writes a's file to fd; *bytes gets its length. */

@@ -7,6 +7,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "learn/assess_save.h"
 #include "learn/precision.h"
 #include "learn/report.h"
 #include "learn/spec/put.h"
@@ -215,25 +216,55 @@ static int resolve(struct assessment *a, struct err *e)
         (struct training){.request = &unlimited, .spec_json = a->spec, .data = &a->data, .watch = &a->watch};
     int rc = training_resolve(&a->training, e);
     a->training.request = &a->data_request;
-    a->training.closed_form = true; /* as far as checkpoints go: nothing is trained that could be laid down */
     if (rc == ERR_INVALID || rc == ERR_UNSUPPORTED) snprintf(e->field, sizeof e->field, "dataset");
     return rc;
 }
 
-/* All rows with a target play the part that a training measures first. */
-static int take_rows(struct assessment *a, struct err *e)
+static int open_evaluator(struct assessment *a, struct err *e)
 {
-    struct split *s = &a->training.split;
-    const struct training_part *p = &a->data.train;
-    s->train = mem_try_alloc(p->n_rows, sizeof *s->train);
-    if (!s->train) return err_set(e, ERR_NOMEM, NULL, "no memory for the rows");
-    memcpy(s->train, p->rows, p->n_rows * sizeof *s->train);
-    s->n_train = p->n_rows;
     a->training.artifact = a->artifact; /* training_dispose releases it from here on */
     a->artifact = (struct artifact){0};
     return evaluator_create(&a->training.evaluator, a->training.artifact.graph,
                             a->training.artifact.preprocess,
                             precision_backend(a->training.artifact.precision), e);
+}
+
+static void report(struct assessment *a, const struct assess_place *p)
+{
+    struct train_progress said = {.phase = "evaluate",
+                                  .epoch = 1,
+                                  .epochs = 1,
+                                  .step = (int64_t)((p->at + p->batch - 1) / p->batch),
+                                  .steps = (int64_t)((p->n_rows + p->batch - 1) / p->batch),
+                                  .metrics_json = "{}",
+                                  .eta_seconds = -1};
+    if (watch_may_report(&a->watch)) watch_report(&a->watch, &said);
+}
+
+/* Every row with a target, batch by batch, with a checkpoint between two of them. */
+static int measure(struct assessment *a, struct err *e)
+{
+    struct training *t = &a->training;
+    const struct training_part *data = &a->data.train;
+    struct assess_place p = {
+        .request = a->request, .n_rows = data->n_rows, .batch = EVALUATOR_BATCH_ROWS, .m = &t->on_train};
+    struct err why = {0};
+    int rc;
+    if ((rc = training_metrics(t, p.m, p.n_rows, true, e)) || (rc = assess_resume(&p, &a->watch, e)) ||
+        (rc = evaluator_load(t->evaluator, t->artifact.params, e)))
+        return rc;
+    while (p.at < p.n_rows && !rc) {
+        size_t left = p.n_rows - p.at, n = left < p.batch ? left : p.batch;
+        struct evaluation what = {
+            .table = data->table, .classes = data->classes, .rows = data->rows + p.at, .n_rows = n};
+        if ((rc = evaluator_add(t->evaluator, &what, p.m, &a->watch, e))) break;
+        p.at += n;
+        report(a, &p);
+        if (p.at < p.n_rows && watch_save_due(&a->watch)) rc = assess_save(&p, &a->watch, e);
+    }
+    if (rc == ERR_CANCELLED && assess_save(&p, &a->watch, &why))
+        watch_message(&a->watch, "warn", "no checkpoint was made: %s", why.message);
+    return rc;
 }
 
 static int describe(const struct assessment *a, struct buf *out, struct err *e)
@@ -255,7 +286,7 @@ int assess_run(struct train_result *out, const struct train_request *request,
         (rc = map_schema(&a, e)) == 0 && (rc = training_schemas(&a.data, &a.data_request, e)) == 0 &&
         (rc = resolve(&a, e)) == 0 &&
         (rc = training_read(&a.data, a.training.resolved, &a.data_request, &a.watch, e)) == 0 &&
-        (rc = take_rows(&a, e)) == 0 && (rc = training_evaluate(&a.training, e)) == 0)
+        (rc = open_evaluator(&a, e)) == 0 && (rc = measure(&a, e)) == 0)
         rc = describe(&a, &out->metrics, e);
     training_dispose(&a.training);
     artifact_dispose(&a.artifact);

@@ -1,5 +1,6 @@
 /* Scores an existing version on a dataset: reads its artifact, maps the dataset's categories and classes to
- * the version's, predicts every row that has a target and measures. */
+ * the version's, predicts every row that has a target and measures. Its checkpoints (learn/assess_save.h)
+ * hold the figures of the rows so far. */
 #ifndef LEARN_ASSESS_H
 #define LEARN_ASSESS_H
 

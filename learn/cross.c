@@ -7,42 +7,18 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "learn/cross_state.h"
 #include "learn/report.h"
-#include "learn/spec/review.h"
-#include "learn/training.h"
-
-/* What a fold came to. */
-struct fold {
-    int64_t rows, trained_rows, epochs;
-    double seconds;
-    double score[SCORE_COUNT]; /* NaN where there is none */
-};
-
-struct crossing {
-    const struct train_request *request;
-    const struct train_callbacks *outer;
-    struct train_callbacks inner;
-    struct watch watch;
-    struct review_spec *spec;
-    cJSON *base; /* owned */
-    struct resolved *resolved;
-    struct training_data data;
-    uint8_t *fold_of; /* by the place in data.train.rows; owned */
-    struct fold folds[REVIEW_MAX_FOLDS];
-    struct metrics pooled;         /* the confusion of all folds; classification */
-    struct preprocess *preprocess; /* the last fold's, for the names of the classes; owned */
-    int64_t running;               /* fold from 1; 0: none */
-    int64_t began_ns;
-};
 
 /* ---- what the folds say, passed on with which one says it ---- */
 
 static void on_progress(void *ctx, const struct train_progress *p)
 {
     const struct crossing *c = ctx;
+    const struct train_callbacks *outer = c->nest.outer;
     struct train_progress mine = *p;
     char part[64];
-    if (!c->outer->progress) return;
+    if (!outer->progress) return;
     if (c->running) {
         snprintf(part, sizeof part, "{\"number\":%lld,\"of\":%lld}", (long long)c->running,
                  (long long)c->spec->folds);
@@ -50,23 +26,42 @@ static void on_progress(void *ctx, const struct train_progress *p)
         mine.part_json = part;
         double epoch = (double)(p->epoch - 1) + (p->steps > 0 ? (double)p->step / (double)p->steps : 0);
         double done = (double)(c->running - 1) + (p->epochs > 0 && epoch > 0 ? epoch / (double)p->epochs : 0);
-        double elapsed = (double)(clock_mono_ns() - c->began_ns) / 1e9;
-        mine.eta_seconds = done > 0 ? elapsed * ((double)c->spec->folds - done) / done : -1;
+        double elapsed = (double)(clock_mono_ns() - c->began_ns) / 1e9, here = done - (double)c->done_before;
+        mine.eta_seconds = here > 0 ? elapsed * ((double)c->spec->folds - done) / here : -1;
     }
-    c->outer->progress(c->outer->ctx, &mine);
+    outer->progress(outer->ctx, &mine);
 }
 
 static void on_message(void *ctx, const char *level, const char *text)
 {
     const struct crossing *c = ctx;
-    if (c->outer->message && (c->running <= 1 || strcmp(level, "warn") == 0))
-        c->outer->message(c->outer->ctx, level, text);
+    const struct train_callbacks *outer = c->nest.outer;
+    if (outer->message && (c->running <= 1 || strcmp(level, "warn") == 0))
+        outer->message(outer->ctx, level, text);
 }
 
 static bool on_cancelled(void *ctx)
 {
-    const struct crossing *c = ctx;
-    return c->outer->cancelled && c->outer->cancelled(c->outer->ctx);
+    struct crossing *c = ctx;
+    return nest_cancelled(&c->nest);
+}
+
+static bool on_save_due(void *ctx)
+{
+    struct crossing *c = ctx;
+    return nest_save_due(&c->nest);
+}
+
+static int on_save_to(void *ctx)
+{
+    struct crossing *c = ctx;
+    return nest_save_to(&c->nest);
+}
+
+static void on_saved(void *ctx, const struct train_mark *mark)
+{
+    struct crossing *c = ctx;
+    nest_saved(&c->nest, mark);
 }
 
 /* ---- setting up ---- */
@@ -85,15 +80,20 @@ static int open_crossing(struct crossing *c, struct err *e)
 {
     const struct train_request *q = c->request;
     int rc;
-    c->inner = (struct train_callbacks){
-        .ctx = c, .progress = on_progress, .message = on_message, .cancelled = on_cancelled};
+    c->inner = (struct train_callbacks){.ctx = c,
+                                        .progress = on_progress,
+                                        .message = on_message,
+                                        .cancelled = on_cancelled,
+                                        .save_due = on_save_due,
+                                        .save_to = on_save_to,
+                                        .saved = on_saved};
     c->began_ns = clock_mono_ns();
     watch_init(&c->watch, &c->inner, q->seconds, q->used_seconds);
     if ((rc = review_parse(&c->spec, q->spec, "spec", e)) || (rc = review_base(&c->base, c->spec, e)) ||
         (rc = training_schemas(&c->data, q, e)) ||
         (rc = review_resolve(&c->resolved, c->spec, c->data.train.schema, e)))
         return rc;
-    uint64_t need = c->resolved->estimate.memory_bytes;
+    uint64_t need = estimate_bytes(&c->resolved->estimate, q->threads);
     if (q->memory_bytes && need > q->memory_bytes)
         return err_set(e, ERR_TOO_LARGE, "dataset",
                        "the run needs about %llu MiB of memory; %llu MiB are allowed",
@@ -115,6 +115,7 @@ static void close_crossing(struct crossing *c)
     resolved_free(c->resolved);
     training_data_dispose(&c->data);
     mem_free(c->fold_of);
+    buf_dispose(&c->paused);
     metrics_dispose(&c->pooled);
     preprocess_free(c->preprocess);
 }
@@ -178,41 +179,52 @@ static int run_fold(struct crossing *c, struct split *fold, struct err *e)
     part.test.n_rows = fold->n_validation;
     most.rows -= (int64_t)fold->n_validation;
     held.rows = (int64_t)fold->n_validation;
-    struct training t = {.request = c->request, .spec_json = c->base, .data = &part, .watch = &c->watch};
+    struct train_request request = *c->request;
+    request.resume = c->paused.len ? c->paused.data : NULL;
+    request.resume_bytes = c->paused.len;
+    struct training t = {.request = &request, .spec_json = c->base, .data = &part, .watch = &c->watch};
     int rc = training_resolve(&t, e);
     if (!rc) rc = split_rest(&t, c, fold, e);
     if (!rc) rc = training_prepare(&t, e);
     if (!rc) rc = training_fit(&t, e);
     if (!rc) rc = training_evaluate(&t, e);
     if (!rc) take_scores(c, &t);
+    if (!rc) buf_dispose(&c->paused);
     training_dispose(&t);
     return rc;
 }
 
-static void tell_fold(const struct crossing *c)
+static void tell_fold(struct crossing *c)
 {
+    const struct train_callbacks *outer = c->nest.outer;
     const struct fold *f = &c->folds[c->running - 1];
+    struct train_progress p = {.phase = "fold", .epoch = f->epochs, .epochs = f->epochs, .eta_seconds = -1};
     enum score_kind usual = score_usual(c->resolved->task);
     char text[160];
-    if (!c->outer->message) return;
+    on_progress(c, &p);
+    if (!outer->message) return;
     snprintf(text, sizeof text, "fold %lld of %lld: %s %.6g on %lld rows", (long long)c->running,
              (long long)c->spec->folds, score_name(usual), f->score[usual], (long long)f->rows);
-    c->outer->message(c->outer->ctx, "info", text);
+    outer->message(outer->ctx, "info", text);
 }
 
 static int run_folds(struct crossing *c, struct err *e)
 {
     struct split_request q = split_of(c);
     int rc = 0;
-    for (int i = 0; i < (int)c->spec->folds && !rc; i++) {
+    while (c->done < c->spec->folds && !rc) {
         struct split fold;
         int32_t alone;
-        rc = split_fold(&fold, &q, c->fold_of, i, &alone, e);
+        rc = split_fold(&fold, &q, c->fold_of, (int)c->done, &alone, e);
         if (rc) return alone >= 0 ? lonely(c, alone, e) : rc;
-        c->running = i + 1;
+        c->running = c->done + 1;
         rc = run_fold(c, &fold, e);
         split_dispose(&fold);
-        if (!rc) tell_fold(c);
+        if (rc) break;
+        tell_fold(c);
+        if (++c->done == c->spec->folds) break;
+        if (nest_save_due(&c->nest)) nest_save(&c->nest, 1, 0);
+        rc = watch_check(&c->watch, e);
     }
     return rc && rc != ERR_CANCELLED && rc != ERR_TIMEOUT ? err_prefix(e, "fold %lld", (long long)c->running)
                                                           : rc;
@@ -285,10 +297,17 @@ static int describe(const struct crossing *c, struct buf *out, struct err *e)
 int cross_run(struct train_result *out, const struct train_request *request,
               const struct train_callbacks *callbacks, struct err *e)
 {
-    struct crossing c = {.request = request, .outer = callbacks};
+    struct crossing c = {.request = request};
+    c.nest = (struct nest){
+        .outer = callbacks, .staging_fd = request->artifact_fd, .write = cross__write, .owner = &c};
     *out = (struct train_result){0};
     int rc = open_crossing(&c, e);
+    if (!rc) rc = cross__resume(&c, e);
+    c.ready = !rc;
     if (!rc) rc = run_folds(&c, e);
+    /* It gives way where no training had anything to lay down. */
+    if (rc == ERR_CANCELLED && c.ready && !c.nest.laid_down) nest_save(&c.nest, 1, 0);
+    rc = nest_outcome(&c.nest, rc, e);
     if (!rc) rc = describe(&c, &out->metrics, e);
     close_crossing(&c);
     if (rc) train_result_dispose(out);

@@ -1,5 +1,6 @@
 /* k-fold cross-validation: a training spec trained k times, each time without one part of the rows, and
- * measured on just that part. Everything that is learnt, preprocessing too, is learnt inside the fold. */
+ * measured on just that part. Everything that is learnt, preprocessing too, is learnt inside the fold. Its
+ * checkpoints (learn/cross_save.c) hold the folds that are done and where the running one stands. */
 #ifndef LEARN_CROSS_H
 #define LEARN_CROSS_H
 

@@ -7,7 +7,7 @@
 #include "tensor/plan.h"
 #include "tensor/run.h"
 
-enum { BATCH_ROWS = 256 };
+enum { BATCH_ROWS = EVALUATOR_BATCH_ROWS };
 
 struct evaluator {
     const struct preprocess *preprocess;
@@ -121,18 +121,17 @@ static int feed_rows(struct evaluator *v, const struct table *table, const uint3
     return 0;
 }
 
-static int load(struct evaluator *v, const struct params *params, struct err *e)
+int evaluator_load(struct evaluator *v, const struct params *params, struct err *e)
 {
     int rc = plan_load(v->plan, params, e);
     return rc || v->run ? rc : run_create(&v->run, v->plan, NULL, e);
 }
 
-int evaluator_run(struct evaluator *v, const struct params *params, const struct evaluation *what,
-                  struct metrics *m, struct watch *watch, struct err *e)
+int evaluator_add(struct evaluator *v, const struct evaluation *what, struct metrics *m, struct watch *watch,
+                  struct err *e)
 {
     const void *feeds[2] = {0};
-    int rc = load(v, params, e);
-    metrics_clear(m);
+    int rc = 0;
     for (size_t at = 0; at < what->n_rows && !rc; at += BATCH_ROWS) {
         size_t n = what->n_rows - at < BATCH_ROWS ? what->n_rows - at : BATCH_ROWS;
         const uint32_t *rows = what->rows + at;
@@ -148,4 +147,12 @@ int evaluator_run(struct evaluator *v, const struct params *params, const struct
             add_values(v, what, rows, n, &y, m);
     }
     return rc;
+}
+
+int evaluator_run(struct evaluator *v, const struct params *params, const struct evaluation *what,
+                  struct metrics *m, struct watch *watch, struct err *e)
+{
+    int rc = evaluator_load(v, params, e);
+    metrics_clear(m);
+    return rc ? rc : evaluator_add(v, what, m, watch, e);
 }

@@ -29,8 +29,18 @@ struct evaluation {
     size_t n_rows;
 };
 
-/* Clears m and fills it. ERR_CANCELLED and ERR_TIMEOUT by the watch; ERR_INVALID for rows that cannot be
- * preprocessed. */
+enum { EVALUATOR_BATCH_ROWS = 256 };
+
+/* Makes ready for these weights. */
+int evaluator_load(struct evaluator *v, const struct params *params, struct err *e);
+
+/* With loaded weights: adds the rows to m, batch by batch; at most EVALUATOR_BATCH_ROWS are added as a whole
+ * or, with an error, not at all. Errors as evaluator_run's. */
+int evaluator_add(struct evaluator *v, const struct evaluation *what, struct metrics *m, struct watch *watch,
+                  struct err *e);
+
+/* Loads, clears m and fills it. ERR_CANCELLED and ERR_TIMEOUT by the watch; ERR_INVALID for rows that cannot
+ * be preprocessed. */
 int evaluator_run(struct evaluator *v, const struct params *params, const struct evaluation *what,
                   struct metrics *m, struct watch *watch, struct err *e);
 

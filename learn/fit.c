@@ -198,12 +198,24 @@ static bool stop_now(struct fit *f, const struct epoch_scores *s)
            o->patience; /* as Keras counts: patience epochs without a better one */
 }
 
+/* Behind the epoch that it is to have had: come to, or gone on from with that done already. */
+static bool pauses_here(const struct fit *f)
+{
+    return f->q->until_epoch > 0 && f->at.step == 0 && f->at.epoch == f->q->until_epoch + 1;
+}
+
 static int run_epochs(struct fit *f, struct fit_result *out, struct err *e)
 {
+    int rc;
+    out->epochs_run = f->at.epoch - 1;
     for (bool stop = false; !stop;) {
         struct epoch_scores s;
-        int rc = run_epoch(f, &s, e);
-        if (rc) return rc;
+        if (pauses_here(f)) {
+            if ((rc = save_here(f, e))) return rc;
+            out->paused = true;
+            break;
+        }
+        if ((rc = run_epoch(f, &s, e))) return rc;
         fit__add_history(f, &s);
         bool last = f->at.epoch == f->training->epochs;
         stop = stop_now(f, &s);
@@ -214,10 +226,6 @@ static int run_epochs(struct fit *f, struct fit_result *out, struct err *e)
         f->at.epoch++;
         f->at.step = 0;
         f->at.loss_sum = f->at.hits = f->at.rows_done = 0;
-        if (out->epochs_run != f->q->until_epoch) continue;
-        if ((rc = save_here(f, e))) return rc;
-        out->paused = true;
-        break;
     }
     buf_char(&out->history, ']');
     out->best_epoch = out->epochs_run;

@@ -104,9 +104,8 @@ int model_load(struct model **out, const void *bytes, size_t len, size_t limit_b
         return rc;
     }
     m->bytes += sizeof *m + preprocess_bytes(preprocess_of(m)) + text_bytes(m->artifact.metrics) +
-                text_bytes(m->artifact.lineage) +
-                (size_t)graph_node_count(m->artifact.graph) * sizeof(struct node) +
-                (size_t)graph_value_count(m->artifact.graph) * sizeof(struct value);
+                text_bytes(m->artifact.lineage) + graph_bytes(m->artifact.graph) +
+                (m->plan ? plan_own_bytes(m->plan) : 0);
     if (limit_bytes && m->bytes > limit_bytes) {
         rc = err_set(e, ERR_TOO_LARGE, NULL, "the version takes %zu bytes of memory; %zu are allowed",
                      m->bytes, limit_bytes);

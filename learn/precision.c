@@ -14,8 +14,9 @@ int precision_settle(enum precision *out, const struct resolved *r, struct err *
     enum precision asked = r->training.precision;
     *out = PRECISION_F32;
     if (asked == PRECISION_F32 || (asked == PRECISION_AUTO && !pays(r))) return 0;
-    int rc = backend_find(&b, "bf16", &why);
-    if (rc == 0) *out = PRECISION_BF16;
+    enum precision wanted = asked == PRECISION_AUTO ? PRECISION_BF16 : asked;
+    int rc = backend_find(&b, precision_name(wanted), &why);
+    if (rc == 0) *out = wanted;
     if (rc == 0 || asked == PRECISION_AUTO) return 0;
     return err_set(e, rc, "spec.training.precision", "%s", why.message);
 }
@@ -24,5 +25,6 @@ const struct backend *precision_backend(enum precision p)
 {
     const struct backend *b;
     struct err unused = {0};
-    return p == PRECISION_BF16 && backend_find(&b, "bf16", &unused) == 0 ? b : backend_auto();
+    bool tiles = p == PRECISION_BF16 || p == PRECISION_BF16X3;
+    return tiles && backend_find(&b, precision_name(p), &unused) == 0 ? b : backend_auto();
 }

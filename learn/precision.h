@@ -10,13 +10,13 @@
 
 /* What r's run computes in on this machine: never AUTO. "auto" is bf16 where the CPU has AMX, for a network
  * that tells classes apart and takes PRECISION_FLOPS or more a row, as such gain several times and lose less
- * than what another seed does; else f32. ERR_UNSUPPORTED, field spec.training.precision, when bf16 is asked
- * for and this machine has no AMX. */
+ * than what another seed does; else f32. ERR_UNSUPPORTED, field spec.training.precision, when bf16 or
+ * bf16x3 is asked for and this machine has no AMX. */
 enum { PRECISION_FLOPS = 1000000 };
 int precision_settle(enum precision *out, const struct resolved *r, struct err *e);
 
-/* The backend that computes so; where the machine lacks AMX, and a version of bf16 is to be served, the f32
- * one. Never NULL. */
+/* The backend that computes so; where the machine lacks AMX, and a version of bf16 or bf16x3 is to be served,
+ * the f32 one. Never NULL. */
 const struct backend *precision_backend(enum precision p);
 
 #endif

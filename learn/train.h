@@ -32,14 +32,14 @@ struct train_request {
     double seconds;      /* ends as ERR_TIMEOUT when it runs longer; 0 for no limit */
     double used_seconds; /* of these, by earlier attempts */
     int threads;         /* granted to the run, the caller's included; 0 and 1: the caller's alone */
-    int artifact_fd;     /* written from its current offset */
+    int artifact_fd; /* written from its current offset; scratch of a job of several trainings until then */
     const void
         *resume; /* an earlier attempt's checkpoint (learn/checkpoint.h), borrowed; NULL: from the start */
     size_t resume_bytes;
 };
 
 struct train_progress {
-    const char *phase;     /* "read", "train", "evaluate" */
+    const char *phase;     /* "read", "train", "evaluate"; "trial" or "fold" when one of these has ended */
     int64_t epoch, epochs; /* epoch counts from 1 */
     int64_t step, steps;   /* within the epoch, from 1 */
     bool epoch_end;
@@ -49,8 +49,11 @@ struct train_progress {
     const char *part_json;    /* which: {"number":3,"of":6,…} */
 };
 
+enum { TRAIN_PART_MAX = 48 };
+
 /* A checkpoint that was written, and where in the training it stands: `step` steps of `epoch` are done. */
 struct train_mark {
+    char part[TRAIN_PART_MAX]; /* of a job of several trainings, which one: "trial 3 of 6"; else "" */
     uint64_t bytes;
     int64_t epoch, step;
     double took_ms; /* of this thread's time */

@@ -291,21 +291,26 @@ int training_fit(struct training *t, struct err *e)
 
 /* ---- measuring ---- */
 
-static int measure(struct training *t, const struct training_part *part, const uint32_t *rows, size_t n_rows,
-                   struct metrics *m, struct err *e)
+int training_metrics(const struct training *t, struct metrics *m, size_t rows, bool scores, struct err *e)
 {
     const struct resolved *r = t->resolved;
-    struct evaluation what = {.table = part->table, .classes = part->classes, .rows = rows, .n_rows = n_rows};
     bool classes = r->task == TASK_CLASSIFICATION;
     int rc = r->task == TASK_SEQUENCE
                  ? metrics_init_texts(m)
                  : metrics_init(m, classes, classes ? r->n_classes : (size_t)r->target_width, e);
     metrics_minimise(m, r->training.objective,
                      r->training.huber_delta * (double)t->artifact.preprocess->target_std);
+    return rc || !classes || !scores ? rc : metrics_keep_scores(m, rows, e);
+}
+
+static int measure(struct training *t, const struct training_part *part, const uint32_t *rows, size_t n_rows,
+                   struct metrics *m, struct err *e)
+{
+    struct evaluation what = {.table = part->table, .classes = part->classes, .rows = rows, .n_rows = n_rows};
     bool reported = m == (t->data->test.schema    ? &t->on_test
                           : t->split.n_validation ? &t->on_validation
                                                   : &t->on_train);
-    if (!rc && classes && reported) rc = metrics_keep_scores(m, n_rows, e);
+    int rc = training_metrics(t, m, n_rows, reported, e);
     return rc ? rc : evaluator_run(t->evaluator, t->artifact.params, &what, m, t->watch, e);
 }
 
@@ -328,21 +333,28 @@ static int measure_parts(struct training *t, struct err *e)
                : 0;
 }
 
-/* Gives way with the training done: only this is left when it is resumed. */
-static void save_fitted(struct training *t)
+int training_save(struct training *t, struct err *e)
 {
     char sum[SHA256_HEX_LEN];
-    struct err why = {0};
-    if (t->closed_form || digest(t, sum, &why)) return;
+    int rc = t->closed_form ? 0 : digest(t, sum, e);
+    if (rc || t->closed_form) return rc;
     struct fit_request q = fit_request_of(t, sum);
-    if (fit_save_fitted(&q, t->artifact.params, &t->fit, &why))
+    return fit_save_fitted(&q, t->artifact.params, &t->fit, e);
+}
+
+/* Gives way with the training done: only this is left when it is resumed. One that paused has laid down more
+ * than that. */
+static void give_way(struct training *t)
+{
+    struct err why = {0};
+    if (!t->fit.paused && training_save(t, &why))
         watch_message(t->watch, "warn", "no checkpoint was made: %s", why.message);
 }
 
 int training_evaluate(struct training *t, struct err *e)
 {
     int rc = measure_parts(t, e);
-    if (rc == ERR_CANCELLED) save_fitted(t);
+    if (rc == ERR_CANCELLED) give_way(t);
     return rc;
 }
 

@@ -71,6 +71,12 @@ int training_prepare(struct training *t, struct err *e);
 /* Weights, resumed from the request's checkpoint if there is one. */
 int training_fit(struct training *t, struct err *e);
 int training_evaluate(struct training *t, struct err *e);
+/* Makes m, zeroed, ready to measure `rows` rows as training_evaluate does; scores: and keep what the area
+ * under the curve needs. */
+int training_metrics(const struct training *t, struct metrics *m, size_t rows, bool scores, struct err *e);
+/* Lays down, where the watch wants it, that training is over: what goes on from there has these weights and
+ * history. Nothing for a closed form. */
+int training_save(struct training *t, struct err *e);
 /* The metrics, with how long it took unless that is below 0: without it equal runs give equal texts. */
 void training_describe(const struct training *t, double seconds, struct buf *out);
 int training_write(struct training *t, struct train_result *out, struct err *e);

@@ -2,12 +2,9 @@
 #include "learn/trial.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
-#include "base/fs.h"
 #include "base/mem.h"
 
 static const char *const state_names[] = {"waiting", "finished", "stopped", "failed"};
@@ -43,35 +40,68 @@ int trial_compare(const struct trial *a, const struct trial *b, enum score_kind 
     return a->number < b->number ? -1 : 1;
 }
 
-/* The checkpoint of a pause stands in the artifact's file, which is empty until the search is over. */
-static int take_pause(struct trial *t, int fd, struct err *e)
+double trial_seconds(const struct trial *t)
 {
-    buf_clear(&t->paused);
-    if (lseek(fd, 0, SEEK_SET) != 0) return err_errno(e, ERR_IO, "read a paused trial");
-    int rc = fs_read_fd(&t->paused, fd, t->request.memory_bytes ? t->request.memory_bytes : SIZE_MAX / 2, e);
-    if (!rc && (ftruncate(fd, 0) != 0 || lseek(fd, 0, SEEK_SET) != 0))
-        rc = err_errno(e, ERR_IO, "put a paused trial aside");
-    return rc;
+    return t->seconds + (double)(clock_mono_ns() - t->began_ns) / 1e9;
 }
 
-static int train(struct trial *t, const struct trial_scene *s, struct training *g, int64_t epochs,
-                 struct err *e)
+static size_t most_bytes(const struct trial *t)
+{
+    return t->request.memory_bytes ? t->request.memory_bytes : SIZE_MAX / 2;
+}
+
+/* From a checkpoint, up to and with the fit; epochs as for trial_run. */
+static int fit(struct trial *t, const struct trial_scene *s, struct training *g, const struct buf *from,
+               int64_t epochs, struct err *e)
 {
     int rc;
     t->request = *s->request;
-    t->request.resume = t->paused.len ? t->paused.data : NULL;
-    t->request.resume_bytes = t->paused.len;
+    t->request.resume = from->len ? from->data : NULL;
+    t->request.resume_bytes = from->len;
     g->request = &t->request;
     g->data = s->data;
     g->watch = s->watch;
     if ((rc = training_resolve(g, e)) || (rc = training_prepare(g, e))) return rc;
     g->until_epoch = epochs < g->resolved->training.epochs ? epochs : 0;
-    if ((rc = training_fit(g, e))) return rc;
+    return training_fit(g, e);
+}
+
+static int train(struct trial *t, const struct trial_scene *s, struct training *g, int64_t epochs,
+                 struct err *e)
+{
+    int rc = fit(t, s, g, &t->paused, epochs, e);
+    if (rc) return rc;
     if (g->fit.paused)
-        rc = take_pause(t, t->request.artifact_fd, e);
+        rc = nest_take(s->nest, &t->paused, most_bytes(t), e);
     else
         buf_dispose(&t->paused);
     return rc ? rc : training_evaluate(g, e);
+}
+
+int trial_keep(struct trial *t, const struct trial_scene *s, struct buf *out, struct err *e)
+{
+    if (t->training->closed_form) {
+        buf_dispose(out);
+        return 0;
+    }
+    int rc = training_save(t->training, e);
+    return rc ? rc : nest_take(s->nest, out, most_bytes(t), e);
+}
+
+int trial_restore(struct trial *t, const struct trial_scene *s, const struct buf *kept, struct err *e)
+{
+    struct training *g = mem_alloc(1, sizeof *g);
+    cJSON *spec = NULL;
+    int rc = tune_trial_spec(&spec, s->tune, t->number, e);
+    g->spec_json = spec;
+    if (!rc) rc = fit(t, s, g, kept, t->state == TRIAL_FINISHED ? 0 : t->epochs, e);
+    if (!rc) rc = training_evaluate(g, e);
+    t->request.resume = NULL;
+    trial_forget(t);
+    t->training = g;
+    t->spec = spec;
+    if (rc) trial_forget(t);
+    return rc;
 }
 
 static int take_score(struct trial *t, const struct trial_scene *s, struct err *e)
@@ -102,13 +132,13 @@ static bool is_own_fault(int rc)
 /* What it had before stays until there is something better: time may run out. */
 int trial_run(struct trial *t, const struct trial_scene *s, int64_t epochs, struct err *e)
 {
-    int64_t began = clock_mono_ns();
     struct training *g = mem_alloc(1, sizeof *g);
     cJSON *spec = NULL;
+    t->began_ns = clock_mono_ns();
     int rc = tune_trial_spec(&spec, s->tune, t->number, e);
     g->spec_json = spec;
     if (!rc) rc = train(t, s, g, epochs, e);
-    t->seconds += (double)(clock_mono_ns() - began) / 1e9;
+    t->seconds = trial_seconds(t);
     if (!rc) {
         trial_forget(t);
         t->training = g;

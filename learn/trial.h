@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "learn/checkpoint_nest.h"
 #include "learn/spec/tune.h"
 #include "learn/training.h"
 
@@ -21,7 +22,8 @@ struct trial {
     bool scored; /* score and loss hold: of the validation rows */
     double score, loss;
     int64_t epochs;               /* trained so far */
-    double seconds;               /* in all */
+    double seconds;               /* in all, without the run that goes on */
+    int64_t began_ns;             /* when that began */
     struct buf paused;            /* the checkpoint to go on from; empty: none */
     struct training *training;    /* owned; NULL unless its result is kept */
     cJSON *spec;                  /* owned: what `training` borrows */
@@ -35,13 +37,23 @@ struct trial_scene {
     const struct training_data *data; /* without the test dataset: it decides nothing */
     const struct tune_spec *tune;
     enum score_kind score;
-    struct watch *watch; /* its save_to must give the request's artifact_fd, which serves as scratch */
+    struct nest *nest; /* what the trials' watch asks where to lay down a pause */
+    struct watch *watch;
 };
 
 /* Trains until the trial has had `epochs` (0: all), measures it on the validation rows, and keeps
  * trial->training. What is this trial's own fault makes it TRIAL_FAILED and returns 0; ERR_CANCELLED,
  * ERR_TIMEOUT and what is nobody's fault return. */
 int trial_run(struct trial *t, const struct trial_scene *scene, int64_t epochs, struct err *e);
+
+/* Seconds spent on it so far, by a run that goes on too. */
+double trial_seconds(const struct trial *t);
+
+/* *out gets what trial_restore brings t->training back from; nothing where it was solved, not trained. */
+int trial_keep(struct trial *t, const struct trial_scene *scene, struct buf *out, struct err *e);
+/* Makes t->training anew as trial_run left it; the record stays as it is. Where `kept` is none of this
+ * trial's it is trained once more. */
+int trial_restore(struct trial *t, const struct trial_scene *scene, const struct buf *kept, struct err *e);
 
 /* Lets go of the trained network; the record stays. */
 void trial_forget(struct trial *t);

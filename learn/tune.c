@@ -1,112 +1,50 @@
 /* Runs the trials of a search and keeps the best. */
 #include "learn/tune.h"
 
-#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/mem.h"
-#include "learn/trial.h"
+#include "learn/tune_state.h"
 
 static const double WRAP_UP = 0.02; /* share of the time that is kept for the end */
 
-struct search {
-    const struct train_request *request;
-    const struct train_callbacks *outer;
-    struct train_callbacks inner; /* what the trials' watch calls */
-    struct watch searching, ending;
-    struct training_data data, seen; /* seen: data without the test dataset, borrowed */
-    struct tune_spec *spec;
-    struct trial_scene scene;
-    struct trial *trials;
-    struct trial **order; /* by rank, of those that are still in it */
-    int64_t n_order;
-    struct trial *running, *best; /* best: of what is kept */
-    bool cancelled, out_of_time;
-    int64_t began_ns;
-    double planned, done;                    /* full trainings */
-    double from_epoch, to_epoch, all_epochs; /* of the running trial in this rung */
-    struct buf part;
-};
-
-/* ---- what the trials say, passed on with which one says it ---- */
+/* ---- what the trials' watch asks ---- */
 
 static bool on_cancelled(void *ctx)
 {
     struct search *s = ctx;
-    if (s->outer->cancelled && s->outer->cancelled(s->outer->ctx)) s->cancelled = true;
-    return s->cancelled;
+    return nest_cancelled(&s->nest);
 }
 
-/* A trial's pause goes to the artifact's file; a job that is cancelled leaves nothing. */
-static int on_save_to(void *ctx)
-{
-    const struct search *s = ctx;
-    return s->cancelled ? -1 : s->request->artifact_fd;
-}
-
-/* A warning is worth hearing of each trial; the rest is the same each time. */
-static void on_message(void *ctx, const char *level, const char *text)
-{
-    const struct search *s = ctx;
-    char line[600];
-    if (!s->outer->message) return;
-    if (!s->running) {
-        s->outer->message(s->outer->ctx, level, text);
-    } else if (strcmp(level, "warn") == 0) {
-        snprintf(line, sizeof line, "trial %lld: %s", (long long)s->running->number, text);
-        s->outer->message(s->outer->ctx, level, line);
-    }
-}
-
-static void describe_part(struct search *s)
-{
-    struct json_writer w;
-    buf_clear(&s->part);
-    jw_init(&w, &s->part);
-    jw_obj(&w);
-    jw_kint(&w, "number", s->running->number);
-    jw_kint(&w, "of", s->spec->trials);
-    jw_name(&w, "parameters");
-    tune_trial_values(s->spec, s->running->number, &w);
-    if (s->running->scored) jw_knum(&w, "score", s->running->score);
-    if (s->best) {
-        jw_name(&w, "best");
-        jw_obj(&w);
-        jw_kint(&w, "number", s->best->number);
-        jw_knum(&w, "score", s->best->score);
-        jw_obj_end(&w);
-    }
-    jw_obj_end(&w);
-}
-
-static double eta_seconds(const struct search *s, const struct train_progress *p)
-{
-    double epoch = (double)(p->epoch - 1) + (p->steps > 0 ? (double)p->step / (double)p->steps : 0);
-    double part = s->all_epochs > 0 ? (epoch - s->from_epoch) / s->all_epochs : 0;
-    double done = s->done + (part > 0 ? part : 0);
-    double elapsed = (double)(clock_mono_ns() - s->began_ns) / 1e9;
-    return done > 0 && s->planned > done ? elapsed * (s->planned - done) / done : -1;
-}
-
-static void on_progress(void *ctx, const struct train_progress *p)
+static bool on_save_due(void *ctx)
 {
     struct search *s = ctx;
-    struct train_progress mine = *p;
-    if (!s->outer->progress) return;
-    if (s->running) {
-        describe_part(s);
-        mine.part = "trial";
-        mine.part_json = s->part.failed ? "{}" : s->part.data;
-        mine.eta_seconds = eta_seconds(s, p);
-    }
-    s->outer->progress(s->outer->ctx, &mine);
+    return nest_save_due(&s->nest);
+}
+
+static int on_save_to(void *ctx)
+{
+    struct search *s = ctx;
+    return nest_save_to(&s->nest);
+}
+
+static void on_saved(void *ctx, const struct train_mark *mark)
+{
+    struct search *s = ctx;
+    nest_saved(&s->nest, mark);
 }
 
 /* ---- setting up ---- */
+
+static void plan(struct search *s)
+{
+    s->rungs = tune_rungs(s->spec, (int64_t)s->all_epochs, s->rung);
+    for (int i = 0; i < s->rungs; i++)
+        s->planned += (double)s->rung[i].trials *
+                      (double)(s->rung[i].epochs - (i ? s->rung[i - 1].epochs : 0)) / s->all_epochs;
+}
 
 static int open_search(struct search *s, struct err *e)
 {
@@ -115,10 +53,12 @@ static int open_search(struct search *s, struct err *e)
     struct estimate need;
     int rc;
     s->inner = (struct train_callbacks){.ctx = s,
-                                        .progress = on_progress,
-                                        .message = on_message,
+                                        .progress = tune__on_progress,
+                                        .message = tune__on_message,
                                         .cancelled = on_cancelled,
-                                        .save_to = on_save_to};
+                                        .save_due = on_save_due,
+                                        .save_to = on_save_to,
+                                        .saved = on_saved};
     s->began_ns = clock_mono_ns();
     watch_init(&s->searching, &s->inner, q->seconds * (1 - WRAP_UP), q->used_seconds);
     watch_init(&s->ending, &s->inner, q->seconds, q->used_seconds);
@@ -126,10 +66,11 @@ static int open_search(struct search *s, struct err *e)
     if ((rc = tune_parse(&s->spec, q->spec, "spec", e)) || (rc = training_schemas(&s->data, q, e)) ||
         (rc = tune_check(&need, &s->scene.score, s->spec, s->data.train.schema, s->data.test.schema, e)))
         return rc;
-    if (q->memory_bytes && need.memory_bytes > q->memory_bytes)
-        return err_set(
-            e, ERR_TOO_LARGE, "dataset", "the search needs about %llu MiB of memory; %llu MiB are allowed",
-            (unsigned long long)(need.memory_bytes >> 20), (unsigned long long)(q->memory_bytes >> 20));
+    uint64_t bytes = estimate_bytes(&need, q->threads);
+    if (q->memory_bytes && bytes > q->memory_bytes)
+        return err_set(e, ERR_TOO_LARGE, "dataset",
+                       "the search needs about %llu MiB of memory; %llu MiB are allowed",
+                       (unsigned long long)(bytes >> 20), (unsigned long long)(q->memory_bytes >> 20));
     s->trials = mem_try_alloc((size_t)s->spec->trials, sizeof *s->trials);
     s->order = mem_try_alloc((size_t)s->spec->trials, sizeof *s->order);
     if (!s->trials || !s->order) return err_set(e, ERR_NOMEM, NULL, "no memory for the trials");
@@ -146,7 +87,9 @@ static int open_search(struct search *s, struct err *e)
     s->scene.request = q;
     s->scene.data = &s->seen;
     s->scene.tune = s->spec;
+    s->scene.nest = &s->nest;
     s->scene.watch = &s->searching;
+    if (!rc) plan(s);
     return rc;
 }
 
@@ -158,36 +101,10 @@ static void close_search(struct search *s)
     tune_free(s->spec);
     training_data_dispose(&s->data);
     buf_dispose(&s->part);
+    buf_dispose(&s->kept);
 }
 
 /* ---- trials ---- */
-
-static void tell_trial(struct search *s, const struct trial *t)
-{
-    bool failed = t->state == TRIAL_FAILED;
-    struct buf text = {0}, values = {0};
-    struct json_writer w;
-    struct train_progress p = {
-        .phase = "trial", .epoch = t->epochs, .epochs = t->epochs, .epoch_end = true, .eta_seconds = -1};
-    jw_init(&w, &values);
-    tune_trial_values(s->spec, t->number, &w);
-    buf_printf(&text, "trial %lld of %lld", (long long)t->number, (long long)s->spec->trials);
-    if (failed)
-        buf_printf(&text, " failed: %s", t->why.message);
-    else
-        buf_printf(&text, ": val_%s %.6g after %lld epochs %.400s", score_name(s->scene.score), t->score,
-                   (long long)t->epochs, values.data ? values.data : "");
-    if (s->outer->message && text.data) s->outer->message(s->outer->ctx, failed ? "warn" : "info", text.data);
-    buf_clear(&text);
-    jw_init(&w, &text);
-    jw_obj(&w);
-    if (t->training) metrics_scores_to_json(&t->training->on_validation, "val_", &w);
-    jw_obj_end(&w);
-    p.metrics_json = text.failed ? "{}" : text.data;
-    if (!failed) on_progress(s, &p);
-    buf_dispose(&text);
-    buf_dispose(&values);
-}
 
 /* Trained in full comes before trained in part, which only counts when time runs out. */
 static bool beats(const struct search *s, const struct trial *a, const struct trial *b)
@@ -197,36 +114,45 @@ static bool beats(const struct search *s, const struct trial *a, const struct tr
 }
 
 /* Only the best network stays in memory; what is paused has its checkpoint. */
-static void keep_best(struct search *s, struct trial *t)
+static int keep_best(struct search *s, struct trial *t, struct err *e)
 {
     if (s->best == t && !t->training) s->best = NULL; /* it failed when it went on */
-    if (!t->training || s->best == t) return;
-    if (s->best && beats(s, s->best, t)) {
-        trial_forget(t);
-        return;
+    if (!t->training) return 0;
+    if (s->best && s->best != t) {
+        bool loses = beats(s, s->best, t);
+        trial_forget(loses ? t : s->best);
+        if (loses) return 0;
     }
-    if (s->best) trial_forget(s->best);
     s->best = t;
+    return trial_keep(t, &s->scene, &s->kept, e);
 }
 
-static int run_rung(struct search *s, const struct tune_rung *rung, int64_t from_epoch, bool last,
-                    struct err *e)
+static int run_trial(struct search *s, const struct tune_rung *rung, struct err *e)
 {
-    int rc = 0;
-    s->from_epoch = (double)from_epoch;
-    for (int64_t i = 0; i < s->n_order && !rc; i++) {
-        struct trial *t = s->order[i];
-        if (t->state == TRIAL_FINISHED) continue; /* it stopped early on an earlier rung */
-        s->running = t;
-        rc = trial_run(t, &s->scene, last ? 0 : rung->epochs, e);
-        if (!rc) {
-            s->done += (double)(rung->epochs - from_epoch) / s->all_epochs;
-            keep_best(s, t);
-            tell_trial(s, t);
-        }
-    }
+    struct trial *t = s->running = s->order[s->at];
+    bool last = s->rung_at + 1 == s->rungs;
+    int rc = trial_run(t, &s->scene, last ? 0 : rung->epochs, e);
+    if (rc) return rc;
+    s->done += (double)(rung->epochs - tune__from_epoch(s)) / s->all_epochs;
+    rc = keep_best(s, t, e);
+    tune__tell_trial(s);
     s->running = NULL;
+    s->ended++;
     return rc;
+}
+
+/* From order[at] on. */
+static int run_rung(struct search *s, struct err *e)
+{
+    while (s->at < s->n_order) {
+        int rc = watch_check(&s->searching, e);
+        /* One that stopped early on an earlier rung is done. */
+        if (!rc && s->order[s->at]->state != TRIAL_FINISHED) rc = run_trial(s, &s->rung[s->rung_at], e);
+        if (rc) return rc;
+        s->at++;
+        if (nest_save_due(&s->nest)) tune__save(s);
+    }
+    return 0;
 }
 
 /* The best `keep` go on; the rest has lost. */
@@ -253,25 +179,32 @@ static void cut(struct search *s, int64_t keep)
     s->n_order = n;
 }
 
+static int run_rungs(struct search *s, struct err *e)
+{
+    while (s->n_order > 0) {
+        int rc = run_rung(s, e);
+        if (rc) return rc;
+        if (s->rung_at + 1 == s->rungs) return 0;
+        s->rung_at++;
+        s->at = 0;
+        cut(s, s->rung[s->rung_at].trials);
+    }
+    return 0;
+}
+
 static int run_trials(struct search *s, struct err *e)
 {
-    struct tune_rung rung[TUNE_MAX_RUNGS];
-    int rungs = tune_rungs(s->spec, (int64_t)s->all_epochs, rung), rc = 0;
-    for (int i = 0; i < rungs; i++)
-        s->planned +=
-            (double)rung[i].trials * (double)(rung[i].epochs - (i ? rung[i - 1].epochs : 0)) / s->all_epochs;
-    for (int i = 0; i < rungs && !rc && s->n_order > 0; i++) {
-        rc = run_rung(s, &rung[i], i ? rung[i - 1].epochs : 0, i + 1 == rungs, e);
-        if (!rc) cut(s, i + 1 < rungs ? rung[i + 1].trials : 1);
-    }
+    int rc = run_rungs(s, e);
     if (rc == ERR_TIMEOUT && s->best) {
+        s->running = NULL;
         watch_message(&s->ending, "warn", "the time is nearly up: the best trial so far is taken");
         s->out_of_time = true;
         rc = 0;
     }
+    if (rc) return rc;
     for (int64_t i = 0; i < s->spec->trials; i++)
         if (s->trials[i].state == TRIAL_WAITING) s->trials[i].state = TRIAL_STOPPED;
-    if (rc || s->best) return rc;
+    if (s->best) return 0;
     return err_set(e, ERR_INVALID, "spec.parameters", "every trial failed; the first: %s",
                    s->trials[0].why.message);
 }
@@ -326,11 +259,18 @@ static int finish(struct search *s, struct train_result *out, struct err *e)
 int tune_run(struct train_result *out, const struct train_request *request,
              const struct train_callbacks *callbacks, struct err *e)
 {
-    struct search s = {.request = request, .outer = callbacks};
+    struct search s = {.request = request};
+    s.nest = (struct nest){
+        .outer = callbacks, .staging_fd = request->artifact_fd, .write = tune__write, .owner = &s};
     *out = (struct train_result){0};
     int rc = open_search(&s, e);
+    if (!rc) rc = tune__resume(&s, e);
+    s.ready = !rc;
     if (!rc) rc = run_trials(&s, e);
     if (!rc) rc = finish(&s, out, e);
+    /* It gives way where no training had anything to lay down. */
+    if (rc == ERR_CANCELLED && s.ready && !s.nest.laid_down) tune__save(&s);
+    rc = nest_outcome(&s.nest, rc, e);
     close_search(&s);
     if (rc) train_result_dispose(out);
     return rc;

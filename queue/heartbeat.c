@@ -19,6 +19,23 @@ void heartbeat_key(char out[HEARTBEAT_KEY_MAX], const char *inc)
 /* ---- text
  * ----------------------------------------------------------------------------------------------------- */
 
+static void encode_models(struct json_writer *w, const struct heartbeat *h)
+{
+    jw_name(w, "models");
+    jw_arr(w);
+    for (size_t i = 0; i < h->models_len; i++) {
+        const struct heartbeat_model *m = &h->models[i];
+        jw_obj(w);
+        jw_kstr(w, "version", m->version_id);
+        jw_kstr(w, "tenant", m->tenant_id);
+        jw_kint(w, "busy", m->busy_milli);
+        jw_kint(w, "waiting", m->waiting_milli);
+        jw_kint(w, "bytes", m->bytes);
+        jw_obj_end(w);
+    }
+    jw_arr_end(w);
+}
+
 static void encode(struct buf *out, const struct heartbeat *h)
 {
     struct json_writer w;
@@ -31,7 +48,9 @@ static void encode(struct buf *out, const struct heartbeat *h)
     jw_kint(&w, "job_memory_free", h->job_memory_free);
     jw_kint(&w, "model_bytes_max", h->model_bytes_max);
     jw_kint(&w, "model_bytes_free", h->model_bytes_free);
+    jw_kint(&w, "model_bytes_idle", h->model_bytes_idle);
     jw_kint(&w, "predict_waiting", h->predict_waiting);
+    jw_kint(&w, "predict_busy", h->predict_busy_milli);
     jw_kbool(&w, "draining", h->draining);
     jw_name(&w, "ports");
     jw_arr(&w);
@@ -46,6 +65,7 @@ static void encode(struct buf *out, const struct heartbeat *h)
         jw_obj_end(&w);
     }
     jw_arr_end(&w);
+    encode_models(&w, h);
     jw_obj_end(&w);
 }
 
@@ -73,6 +93,31 @@ static int decode_jobs(struct heartbeat *out, const cJSON *jobs, struct err *e)
     return 0;
 }
 
+static int decode_model(struct heartbeat_model *out, const cJSON *node, struct err *e)
+{
+    struct json_obj o;
+    int64_t busy, waiting;
+    int rc;
+    if ((rc = json_obj_open(&o, node, "models", e)) ||
+        (rc = take_id(&o, "version", out->version_id, "ver", e)) ||
+        (rc = take_id(&o, "tenant", out->tenant_id, "ten", e)) ||
+        (rc = json_take_int(&o, "busy", 0, 1000, &busy, e)) ||
+        (rc = json_take_int(&o, "waiting", 0, INT32_MAX, &waiting, e)) ||
+        (rc = json_take_int(&o, "bytes", 0, INT64_MAX, &out->bytes, e)))
+        return rc;
+    out->busy_milli = (int)busy;
+    out->waiting_milli = (int)waiting;
+    return 0;
+}
+
+static int decode_models(struct heartbeat *out, const cJSON *models, struct err *e)
+{
+    int rc = 0;
+    for (const cJSON *node = models->child; node && rc == 0; node = node->next)
+        rc = decode_model(&out->models[out->models_len++], node, e);
+    return rc;
+}
+
 static int decode_ports(struct heartbeat *out, const cJSON *ports, struct err *e)
 {
     for (const cJSON *node = ports->child; node; node = node->next) {
@@ -87,8 +132,8 @@ static int decode_ports(struct heartbeat *out, const cJSON *ports, struct err *e
 static int decode_node(struct heartbeat *out, const cJSON *root, struct err *e)
 {
     struct json_obj o;
-    const cJSON *jobs, *ports;
-    int64_t slots, slots_free, waiting;
+    const cJSON *jobs, *ports, *models = NULL;
+    int64_t slots, slots_free, waiting, busy = 0;
     int rc;
     if ((rc = json_obj_open(&o, root, "", e)) || (rc = take_id(&o, "inc", out->inc, "inc", e)) ||
         (rc = json_take_int(&o, "slots", 0, 100000, &slots, e)) ||
@@ -97,7 +142,11 @@ static int decode_node(struct heartbeat *out, const cJSON *root, struct err *e)
         (rc = json_opt_int(&o, "job_memory_free", 0, INT64_MAX, &out->job_memory_free, e)) ||
         (rc = json_take_int(&o, "model_bytes_max", 0, INT64_MAX, &out->model_bytes_max, e)) ||
         (rc = json_take_int(&o, "model_bytes_free", 0, INT64_MAX, &out->model_bytes_free, e)) ||
+        (rc = json_opt_int(&o, "model_bytes_idle", 0, INT64_MAX, &out->model_bytes_idle, e)) ||
         (rc = json_take_int(&o, "predict_waiting", 0, INT32_MAX, &waiting, e)) ||
+        (rc = json_opt_int(&o, "predict_busy", 0, 1000, &busy, e)) ||
+        (rc = json_opt_array(&o, "models", 0, HEARTBEAT_MODELS_MAX, &models, e)) ||
+        (models && (rc = decode_models(out, models, e))) ||
         (rc = json_take_bool(&o, "draining", &out->draining, e)) ||
         (rc = json_take_array(&o, "ports", 0, HEARTBEAT_PORTS_MAX, &ports, e)) ||
         (rc = decode_ports(out, ports, e)) ||
@@ -106,6 +155,7 @@ static int decode_node(struct heartbeat *out, const cJSON *root, struct err *e)
     out->slots = (int)slots;
     out->slots_free = (int)slots_free;
     out->predict_waiting = (int)waiting;
+    out->predict_busy_milli = (int)busy;
     return decode_jobs(out, jobs, e);
 }
 

@@ -16,6 +16,8 @@ enum {
     HEARTBEAT_LIFE_MS = 3000,
     HEARTBEAT_JOBS_MAX = 64,
     HEARTBEAT_PORTS_MAX = 64,
+    HEARTBEAT_MODELS_MAX = 16,
+    HEARTBEAT_IDLE_MS = 30000, /* a model unused for so long may leave for a replica of a hot one */
     HEARTBEAT_FORGET_MS = 60000,
     HEARTBEAT_KEY_MAX = 64
 };
@@ -26,18 +28,31 @@ struct heartbeat_job {
     int64_t fence;
 };
 
+/* What a model version costs its worker: of all those that it holds, the busiest. */
+struct heartbeat_model {
+    char version_id[ID_MAX], tenant_id[ID_MAX];
+    int busy_milli;    /* part in predict_busy_milli */
+    int waiting_milli; /* thousandths of a request that waited, on average, in the last second */
+    int64_t bytes;     /* that it takes of the memory for models */
+};
+
 struct heartbeat {
     char inc[ID_MAX];
     int slots, slots_free;    /* training slots */
     int64_t job_memory_bytes; /* of all training jobs together; 0: no limit known */
     int64_t job_memory_free;  /* what the jobs that run here have left of it */
     int64_t model_bytes_max, model_bytes_free;
-    int predict_waiting; /* requests queued or running in the predict engine */
-    bool draining;       /* gets no new work */
-    size_t ports_len;    /* serving threads: where each takes predictions (queue/link.h) */
+    int64_t model_bytes_idle; /* of models unused for HEARTBEAT_IDLE_MS; not more than that, maybe less */
+    int predict_waiting;      /* requests queued or running in the predict engine */
+    int predict_busy_milli; /* thousandths of the last second in which the serving threads computed or waited
+                             for a processor */
+    bool draining;          /* gets no new work */
+    size_t ports_len;       /* serving threads: where each takes predictions (queue/link.h) */
     char ports[HEARTBEAT_PORTS_MAX][LINK_ADDRESS_MAX];
     size_t jobs_len;
     struct heartbeat_job jobs[HEARTBEAT_JOBS_MAX];
+    size_t models_len; /* busiest first */
+    struct heartbeat_model models[HEARTBEAT_MODELS_MAX];
 };
 
 void heartbeat_key(char out[HEARTBEAT_KEY_MAX], const char *inc);

@@ -115,6 +115,8 @@ static void put_predict(struct buf *b, const struct message *m)
     put_i64(b, p->deadline_us);
     put_u32(b, p->rows);
     put_u8(b, p->resent);
+    put_u32(b, p->max_batch_rows);
+    put_u32(b, p->max_queue_delay_us);
     put_tensors(b, m);
 }
 
@@ -158,6 +160,7 @@ void message_encode(struct buf *out, const struct message *m)
     case MESSAGE_PLACE:
     case MESSAGE_MODEL_LOAD:
     case MESSAGE_MODEL_UNLOAD:
+    case MESSAGE_MODEL_REPLICATE:
         put_text(out, m->model.version_id);
         put_text(out, m->model.tenant_id);
         put(out, &m->model.bytes, sizeof m->model.bytes);
@@ -284,7 +287,11 @@ static void get_predict(struct reader *r, struct message_predict *p)
     p->rows = get_u32(r);
     unsigned resent = get_u8(r);
     p->resent = resent == 1;
-    if (p->rows == 0 || p->rows > MESSAGE_ROWS_MAX || resent > 1) r->bad = true;
+    p->max_batch_rows = get_u32(r);
+    p->max_queue_delay_us = get_u32(r);
+    if (p->rows == 0 || p->rows > MESSAGE_ROWS_MAX || resent > 1 ||
+        p->max_batch_rows > MESSAGE_BATCH_ROWS_MAX || p->max_queue_delay_us > MESSAGE_QUEUE_DELAY_MAX_US)
+        r->bad = true;
 }
 
 /* Inputs all have the request's rows. */
@@ -334,6 +341,7 @@ static void get_body(struct reader *r, struct message *m, struct message_tensor 
     case MESSAGE_PLACE:
     case MESSAGE_MODEL_LOAD:
     case MESSAGE_MODEL_UNLOAD:
+    case MESSAGE_MODEL_REPLICATE:
         get_id(r, m->model.version_id, "ver");
         get_id(r, m->model.tenant_id, "ten");
         get(r, &m->model.bytes, sizeof m->model.bytes);

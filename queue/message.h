@@ -3,7 +3,8 @@
  *
  *   gateway loop ──PREDICT, PREDICT_CANCEL──▶ worker ──PREDICT_REPLY──▶ gateway loop     (over links,
  * queue/link.h) gateway ──HINT {job}, PLACE {version}──▶ scheduler scheduler ──JOB_RUN, JOB_YIELD,
- * MODEL_LOAD, MODEL_UNLOAD──▶ worker ──JOB_ENDED──▶ scheduler gateway, scheduler ──JOB_CANCEL──▶ worker
+ * MODEL_LOAD, MODEL_UNLOAD, MODEL_REPLICATE──▶ worker ──JOB_ENDED──▶ scheduler gateway, scheduler
+ * ──JOB_CANCEL──▶ worker
  *
  * Decoding never copies: texts of fixed size are copied into the struct, tensors and their bytes point into
  * the record, which must outlive the message. A record with trailing bytes, an unknown version, an id that is
@@ -30,13 +31,16 @@ enum message_type {
     MESSAGE_MODEL_UNLOAD = 9,
     MESSAGE_JOB_YIELD = 10,
     MESSAGE_PREDICT_CANCEL = 11,
+    MESSAGE_MODEL_REPLICATE = 12, /* as MODEL_LOAD, but nothing that is warm may leave for it */
 };
 
 enum {
-    MESSAGE_VERSION = 2,
+    MESSAGE_VERSION = 3,
     MESSAGE_TENSORS_MAX = 4096,
     MESSAGE_DIMS_MAX = 8,
-    MESSAGE_ROWS_MAX = 65536, /* rows of one predict request */
+    MESSAGE_ROWS_MAX = 65536,            /* rows of one predict request */
+    MESSAGE_BATCH_ROWS_MAX = 4096,       /* what a model's setting max_batch_rows may say */
+    MESSAGE_QUEUE_DELAY_MAX_US = 100000, /* and max_queue_delay_us */
 };
 
 /* The Open Inference Protocol's datatypes. The numbers are the wire's: never change one. */
@@ -69,9 +73,11 @@ struct message_predict {
     uint64_t request_id; /* unique on its link */
     char tenant_id[ID_MAX];
     char version_id[ID_MAX];
-    int64_t deadline_us; /* Redis's clock (queue/redis_clock.h) */
-    uint32_t rows;       /* each input's dims[0] */
-    bool resent;         /* sent before and maybe computed and counted then: must not be billed again */
+    int64_t deadline_us;     /* Redis's clock (queue/redis_clock.h) */
+    uint32_t rows;           /* each input's dims[0] */
+    bool resent;             /* sent before and maybe computed and counted then: must not be billed again */
+    uint32_t max_batch_rows; /* the model's setting: rows that it may share a batch with; 0: none */
+    uint32_t max_queue_delay_us; /* how long it may wait in the worker for company; 0: not at all */
 };
 
 struct message_predict_reply {
@@ -97,7 +103,7 @@ struct message {
         struct {
             char version_id[ID_MAX], tenant_id[ID_MAX];
             uint64_t bytes; /* artifact bytes as far as known, else 0 */
-        } model;            /* PLACE, MODEL_LOAD, MODEL_UNLOAD */
+        } model;            /* PLACE, MODEL_LOAD, MODEL_UNLOAD, MODEL_REPLICATE */
     };
     size_t tensors_len; /* PREDICT: inputs, PREDICT_REPLY with code 0: outputs; in signature order */
     struct message_tensor *tensors; /* borrowed from whoever filled it (message_decode: from its `tensors`) */

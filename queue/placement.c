@@ -62,6 +62,29 @@ int placement_holders(struct redis *r, const char *version_id, char (*incs)[ID_M
     return 0;
 }
 
+/* As "<name of the code>:<message>". */
+int placement_fail(struct redis *r, const char *version_id, const struct err *why, struct err *e)
+{
+    return redis_call(r, NULL, e, "SET tnr:loadfail:%s %s:%s PX %d", version_id, err_name(why->code),
+                      why->message, PLACEMENT_FAIL_MS);
+}
+
+int placement_failure(struct redis *r, const char *version_id, struct err *why, struct err *e)
+{
+    err_clear(why);
+    redisReply *reply;
+    int rc = redis_call(r, &reply, e, "GET tnr:loadfail:%s", version_id);
+    if (rc) return rc;
+    const char *text = redis_reply_str(reply), *colon = text ? strchr(text, ':') : NULL;
+    char name[32];
+    if (colon) {
+        snprintf(name, sizeof name, "%.*s", (int)(colon - text), text);
+        err_set(why, err_code_of(name), NULL, "%s", colon + 1);
+    }
+    freeReplyObject(reply);
+    return 0;
+}
+
 int placement_parse(struct placement_change *out, const char *text, size_t len, struct err *e)
 {
     char copy[2 * ID_MAX + 8], word[3][ID_MAX], rest;

@@ -1,5 +1,5 @@
 /* Which workers hold which model version, loaded and warm: the sets tnr:place:<version>, and the channel
- * tnr:placed that tells of each change. */
+ * tnr:placed that tells of each change. Why the last attempt to load one failed: tnr:loadfail:<version>. */
 #ifndef QUEUE_PLACEMENT_H
 #define QUEUE_PLACEMENT_H
 
@@ -11,7 +11,12 @@
 
 /* A set that nobody announces to for PLACEMENT_LIFE_MS is forgotten: a worker that still holds the version is
  * asked for it by the scheduler then, and says so again. */
-enum { PLACEMENT_KEY_MAX = 64, PLACEMENT_HOLDERS_MAX = 64, PLACEMENT_LIFE_MS = 24 * 3600 * 1000 };
+enum {
+    PLACEMENT_KEY_MAX = 64,
+    PLACEMENT_HOLDERS_MAX = 64,
+    PLACEMENT_LIFE_MS = 24 * 3600 * 1000,
+    PLACEMENT_FAIL_MS = 5000
+};
 #define PLACEMENT_CHANNEL "tnr:placed"
 
 void placement_key(char out[PLACEMENT_KEY_MAX], const char *version_id);
@@ -22,6 +27,11 @@ int placement_withdraw(struct redis *r, const char *version_id, const char *inc,
 /* Announces n versions in one round trip. */
 int placement_announce_all(struct redis *r, const char (*version_ids)[ID_MAX], size_t n, const char *inc,
                            struct err *e);
+
+/* A worker could not load the version, and will not try again for as long as this is remembered. Blocking. */
+int placement_fail(struct redis *r, const char *version_id, const struct err *why, struct err *e);
+/* The newest such failure, in *why; its code is 0 when there was none. Blocking. */
+int placement_failure(struct redis *r, const char *version_id, struct err *why, struct err *e);
 
 /* Holders as the set has them, the dead included; at most PLACEMENT_HOLDERS_MAX. */
 int placement_holders(struct redis *r, const char *version_id, char (*incs)[ID_MAX], size_t *n,

@@ -7,13 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/mem.h"
+#include "base/num.h"
 
-enum { FIELD_MAX = 2 * ID_MAX + 16, VALUE_MAX = 72, FIRST_BUCKETS = 64, INCARNATIONS_MAX = 100000 };
+enum {
+    FIELD_MAX = 2 * ID_MAX + 16,
+    VALUE_MAX = 3 * NUM_TEXT_MAX + 4,
+    FIRST_BUCKETS = 64,
+    INCARNATIONS_MAX = 100000
+};
 static const char key_prefix[] = "tnr:usage:";
 
 /* clean ──add──▶ dirty ──take──▶ sent ──confirm──▶ clean │ dirty again when it failed or grew meanwhile */
 struct total {
     struct usage_total row;
+    char field[FIELD_MAX]; /* its name in the hash */
     bool dirty, sent;
     struct total *hash_next;
     struct total *dirty_next, *sent_next;
@@ -92,6 +99,7 @@ static struct total *find_or_add(struct usage *u, const char *tenant_id, const c
     if (!t) return NULL;
     snprintf(t->row.tenant_id, ID_MAX, "%s", tenant_id);
     snprintf(t->row.version_id, ID_MAX, "%s", version_id);
+    snprintf(t->field, FIELD_MAX, "%s %s %d", tenant_id, version_id, u->shard);
     t->hash_next = *home;
     *home = t;
     if (++u->totals > u->buckets_len) grow(u);
@@ -138,8 +146,19 @@ static char *command_init(struct usage_command *c, size_t totals)
 {
     size_t args = 2 * totals + 2, bytes = args * sizeof *c->argv;
     c->argc = 0;
-    c->argv = mem_try_alloc(1, bytes + totals * (FIELD_MAX + VALUE_MAX));
+    c->argv = mem_try_alloc(1, bytes + totals * VALUE_MAX);
     return c->argv ? (char *)(c->argv + args) : NULL;
+}
+
+/* "requests rows compute_us". With each batch of predictions: no format. */
+static void write_value(char text[VALUE_MAX], const struct usage_total *row)
+{
+    const int64_t numbers[] = {row->requests, row->rows, row->compute_us};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        if (i) *text++ = ' ';
+        text += num_format_i64(text, numbers[i]);
+    }
+    *text = '\0';
 }
 
 int usage_take_dirty(struct usage *u, struct usage_command *out, struct err *e)
@@ -150,11 +169,8 @@ int usage_take_dirty(struct usage *u, struct usage_command *out, struct err *e)
     out->argv[out->argc++] = "HSET";
     out->argv[out->argc++] = u->key;
     for (struct total *t = u->dirty; t; t = t->dirty_next) {
-        snprintf(text, FIELD_MAX, "%s %s %d", t->row.tenant_id, t->row.version_id, u->shard);
-        out->argv[out->argc++] = text;
-        text += FIELD_MAX;
-        snprintf(text, VALUE_MAX, "%lld %lld %lld", (long long)t->row.requests, (long long)t->row.rows,
-                 (long long)t->row.compute_us);
+        write_value(text, &t->row);
+        out->argv[out->argc++] = t->field;
         out->argv[out->argc++] = text;
         text += VALUE_MAX;
         t->dirty = false;

@@ -38,7 +38,7 @@ bool usage_dirty(
 /* One HSET, ready to be sent. */
 struct usage_command {
     int argc;
-    const char **argv; /* owned, with the texts that it points to */
+    const char **argv; /* owned; its texts are its own or live as long as the totals */
 };
 /* Composes the HSET of every total that has changed; usage_confirm then says whether it was seen to succeed.
  * One at a time. ERR_NOMEM: nothing was composed. */

@@ -7,6 +7,7 @@
 #include "store/blob.h"
 #include "store/idem.h"
 #include "store/keyring.h"
+#include "store/predict_job.h"
 
 /* Clients are promised 24 hours. */
 enum { IDEM_KEEP_S = 25 * 3600 };
@@ -22,6 +23,11 @@ int cron_seal(void *arg, struct db *db, struct redis *redis, struct err *e)
 static int expire(struct db *db, void *arg, struct err *e)
 {
     return idem_expire(db, IDEM_KEEP_S, arg, e);
+}
+
+static int expire_answers(struct db *db, void *arg, struct err *e)
+{
+    return predict_job_expire(db, PREDICT_JOB_KEEP_S, arg, e);
 }
 
 /* Collecting reads no blob's content: no key is needed. */
@@ -42,9 +48,11 @@ int cron_work(void *arg, struct db *db, struct redis *redis, struct err *e)
 {
     (void)redis;
     const struct scheduler_config *config = arg;
-    int64_t expired = 0;
+    int64_t expired = 0, answers = 0;
     int rc = db_run(db, NULL, expire, &expired, e);
     if (expired > 0) log_info("idempotency_expired", "rows=%lld", (long long)expired);
+    if (rc == 0) rc = db_run(db, NULL, expire_answers, &answers, e);
+    if (answers > 0) log_info("answers_expired", "rows=%lld", (long long)answers);
     if (rc == 0 && config->blob_dir) rc = collect(config, db, e);
     return rc;
 }

@@ -63,7 +63,7 @@ static void take_back(struct scheduler *s, struct claim *c, const struct err *wh
     s->sweep_due_ms = 0;
 }
 
-static void run_job(struct scheduler *s, const struct policy_action *a)
+void dispatch_run(struct scheduler *s, const struct policy_action *a, bool aside)
 {
     struct claim c = {.s = s, .a = a};
     struct err e = {0};
@@ -76,8 +76,11 @@ static void run_job(struct scheduler *s, const struct policy_action *a)
         return;
     }
     int64_t now_ms = clock_mono_ms();
-    struct running_job j = {
-        .fence = c.fence, .claimed_ms = now_ms, .sent_ms = now_ms, .sweep_round = s->sweep_round};
+    struct running_job j = {.fence = c.fence,
+                            .claimed_ms = now_ms,
+                            .sent_ms = now_ms,
+                            .sweep_round = s->sweep_round,
+                            .aside = aside};
     memcpy(j.id, a->job, sizeof j.id);
     memcpy(j.tenant_id, a->tenant, sizeof j.tenant_id);
     memcpy(j.worker, a->worker, sizeof j.worker);
@@ -154,7 +157,7 @@ void dispatch_fill(struct scheduler *s)
     for (size_t i = 0; i < todo.len; i++) {
         switch (todo.data[i].type) {
         case POLICY_DISPATCH:
-            run_job(s, &todo.data[i]);
+            dispatch_run(s, &todo.data[i], false);
             break;
         case POLICY_YIELD:
             yield_job(s, &todo.data[i]);

@@ -33,6 +33,7 @@ static void tell(struct scheduler *s, const struct fleet_worker *w, bool drainin
                               .slots = b->slots,
                               .memory_bytes = b->job_memory_bytes,
                               .model_free_bytes = b->model_bytes_free,
+                              .model_idle_bytes = b->model_bytes_idle,
                               .draining = draining};
     scheduler__id(ev.worker, b->inc);
     scheduler__step(s, &ev);

@@ -10,6 +10,7 @@ const struct policy_config policy_config_default = {.seed = 1,
                                                     .ageing_ms = 60000,
                                                     .reserve_after_ms = 60000,
                                                     .load_retry_ms = 2000,
+                                                    .load_again_ms = 100,
                                                     .load_tries = 5};
 
 static int no_memory(struct err *e)
@@ -295,6 +296,7 @@ static int on_seen(struct policy *p, const struct policy_event *ev, struct err *
     w->slots = ev->slots;
     w->memory_bytes = ev->memory_bytes;
     w->model_free_bytes = ev->model_free_bytes;
+    w->model_idle_bytes = ev->model_idle_bytes;
     w->draining = ev->draining;
     if (w->draining && w->reserved_for) policy__unreserve(p);
     return changed ? unstick(p) : 0;

@@ -49,7 +49,8 @@ struct policy_config {
     int64_t ageing_ms;  /* waiting time that one step of priority is worth */
     int64_t reserve_after_ms; /* a job passed over for so long gets a worker kept for it */
     int64_t load_retry_ms;    /* a model load unanswered for so long is asked of another worker */
-    int load_tries;           /* after so many the placement is given up until somebody asks again */
+    int64_t load_again_ms; /* a version that is wanted again so long after the request is asked for again */
+    int load_tries;        /* after so many the placement is given up until somebody asks again */
 };
 
 extern const struct policy_config policy_config_default;
@@ -64,7 +65,8 @@ enum policy_event_type {
                             change of  leader). Running there already: no effect */
     POLICY_JOB_ENDED,    /* job, used_ms (< 0: the time since its dispatch): it ran and is over */
     POLICY_JOB_GONE,     /* job: it never ran (the claim was refused, or it was cancelled in the queue) */
-    POLICY_WORKER_SEEN,  /* worker, slots, memory_bytes (0: no limit known), model_free_bytes, draining */
+    POLICY_WORKER_SEEN,  /* worker, slots, memory_bytes (0: no limit known), model_free_bytes,
+                            model_idle_bytes (of models that nobody uses), draining */
     POLICY_WORKER_LOST,  /* worker: its jobs are forgotten; Postgres says when they wait again */
     POLICY_MODEL_WANTED, /* version, tenant, model_bytes: nobody holds it */
     POLICY_MODEL_UP,     /* version: somebody holds it now */
@@ -88,6 +90,7 @@ struct policy_event {
     int64_t used_ms;
     int64_t model_bytes;
     int64_t model_free_bytes;
+    int64_t model_idle_bytes;
     bool draining;
     bool yieldable; /* of a job: it may be asked to give way and go on later */
 };

@@ -13,7 +13,7 @@ struct policy_worker {
     int64_t slots, used_slots;
     int64_t memory_bytes; /* 0: no limit known */
     int64_t used_memory_bytes;
-    int64_t model_free_bytes;
+    int64_t model_free_bytes, model_idle_bytes;
     struct policy_job *reserved_for; /* borrowed; kept free for this job alone */
     bool draining;
 };
@@ -62,6 +62,7 @@ struct policy_load {
     int64_t bytes;
     int64_t wanted_ms, asked_ms;
     int tries;
+    bool again; /* wanted anew: the same worker is asked once more */
 };
 
 struct policy {

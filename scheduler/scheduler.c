@@ -9,12 +9,14 @@
 #include "queue/inbox.h"
 #include "scheduler/cron.h"
 #include "scheduler/meter.h"
+#include "scheduler/rollout.h"
 
 enum {
     LEAD_EVERY_MS = 1000,
     STANDBY_MS = 500,
     FLEET_EVERY_MS = 500,
     REAP_EVERY_MS = 1000,
+    REPLICATE_EVERY_MS = 1000,
     POP_BLOCK_MS = 200,
     POP_MAX = 256,
     REDIS_TIMEOUT_MS = 2000,
@@ -45,6 +47,8 @@ static void forget_all(struct scheduler *s)
     fleet_clear(s);
     policy_free(s->policy);
     s->policy = NULL;
+    replicas_free(s->replicas);
+    s->replicas = NULL;
 }
 
 static void follow(struct scheduler *s)
@@ -60,8 +64,9 @@ static int take_over(struct scheduler *s, struct err *e)
     config.seed = s->config.seed;
     forget_all(s);
     int rc = policy_create(&s->policy, &config, e);
+    if (rc == 0) rc = replicas_create(&s->replicas, &replica_config_default, e);
     if (rc != 0) return rc;
-    s->fleet_due_ms = s->reap_due_ms = s->sweep_due_ms = 0;
+    s->fleet_due_ms = s->reap_due_ms = s->sweep_due_ms = s->replicate_due_ms = 0;
     atomic_store(&s->leading, true);
     log_info("leading", "state=leader");
     return 0;
@@ -125,6 +130,8 @@ static void round_once(struct scheduler *s)
     turn(s, &s->reap_due_ms, REAP_EVERY_MS, "reap", sweep_reap);
     /* Running jobs can be told from lost ones only when the fleet is known. */
     if (s->fleet_known) turn(s, &s->sweep_due_ms, s->config.sweep_ms, "sweep", sweep_all);
+    if (s->redis_ok && s->fleet_known)
+        turn(s, &s->replicate_due_ms, REPLICATE_EVERY_MS, "replicate", replicate_hot);
     if (s->redis_ok && s->fleet_known) dispatch_fill(s);
 }
 
@@ -151,7 +158,7 @@ static int start_chores(struct scheduler *s, struct err *e)
                                   .redis = &s->config.redis,
                                   .halt = &s->halt,
                                   .leading = &s->leading};
-    struct chore_config meter = common, sealer = common, cron = common;
+    struct chore_config meter = common, sealer = common, cron = common, rollout = common;
     meter.name = "meter";
     meter.every_ms = s->config.meter_ms;
     meter.work = meter_work;
@@ -165,10 +172,16 @@ static int start_chores(struct scheduler *s, struct err *e)
     cron.every_ms = s->config.cron_ms;
     cron.work = cron_work;
     cron.arg = &s->config;
+    rollout.name = "rollout";
+    rollout.every_ms = ROLLOUT_EVERY_MS;
+    rollout.work = rollout_work;
+    rollout.arg = rollout_watch_create();
     s->meter_state = meter.arg;
+    s->rollout_state = rollout.arg;
     int rc = chore_start(&s->meter, &meter, e);
     if (rc == 0) rc = chore_start(&s->sealer, &sealer, e);
     if (rc == 0) rc = chore_start(&s->cron, &cron, e);
+    if (rc == 0) rc = chore_start(&s->rollout, &rollout, e);
     return rc;
 }
 
@@ -206,7 +219,9 @@ void scheduler_free(struct scheduler *s)
     chore_free(s->meter);
     chore_free(s->sealer);
     chore_free(s->cron);
+    chore_free(s->rollout);
     meter_free(s->meter_state);
+    rollout_watch_free(s->rollout_state);
     forget_all(s);
     policy_actions_dispose(&s->actions);
     redis_free(s->redis);

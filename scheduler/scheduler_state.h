@@ -11,6 +11,7 @@
 #include "queue/message.h"
 #include "scheduler/chore.h"
 #include "scheduler/policy.h"
+#include "scheduler/replica.h"
 #include "scheduler/scheduler.h"
 #include "scheduler/table.h"
 #include "store/db.h"
@@ -25,6 +26,7 @@ struct running_job {
     int64_t sent_ms; /* when JOB_RUN last went out; monotonic, as all times here */
     int64_t claimed_ms;
     uint64_t sweep_round; /* the newest sweep that found it running */
+    bool aside;           /* it takes no slot, and the policy does not know of it (aside.c) */
 };
 
 struct fleet_worker {
@@ -39,8 +41,9 @@ struct scheduler {
     atomic_bool leading; /* written by the loop, read by the chores */
     pthread_t thread;
     bool started;
-    struct chore *meter, *sealer, *cron;
-    struct meter *meter_state; /* the meter's thread */
+    struct chore *meter, *sealer, *cron, *rollout;
+    struct meter *meter_state;           /* the meter's thread */
+    struct rollout_watch *rollout_state; /* the rollout chore's thread */
 
     struct db *db;
     struct redis *redis;
@@ -48,9 +51,10 @@ struct scheduler {
     struct arena arena; /* of one read of Postgres */
     struct policy *policy;
     struct policy_actions actions;
+    struct replicas *replicas;
     struct table running; /* struct running_job, owned */
     struct table fleet;   /* struct fleet_worker, owned */
-    int64_t lead_due_ms, fleet_due_ms, reap_due_ms, sweep_due_ms;
+    int64_t lead_due_ms, fleet_due_ms, reap_due_ms, sweep_due_ms, replicate_due_ms;
     uint64_t sweep_round;
     bool fleet_known; /* heartbeats have been read since we lead */
     bool redis_ok;
@@ -82,11 +86,19 @@ int sweep_reap(struct scheduler *s, struct err *e); /* ended leases; retries who
 struct job_brief;
 void sweep__queued(struct scheduler *s, const struct job_brief *b); /* a row that waits, as read just now */
 
+/* replicate.c: hot models get further holders, and lose them again */
+int replicate_hot(struct scheduler *s, struct err *e);
+
 /* intake.c: what comes through the inbox */
 void intake_record(struct scheduler *s, const char *data, size_t len);
 
+/* aside.c: jobs that take no slot. A row that waits: to a worker that has a place, or left for later. */
+void aside_queued(struct scheduler *s, const struct job_brief *b);
+
 /* dispatch.c: lets the policy decide, and does it */
 void dispatch_fill(struct scheduler *s);
+/* Claims the action's job for its worker and sends it there; what goes wrong is logged and mended. */
+void dispatch_run(struct scheduler *s, const struct policy_action *a, bool aside);
 int dispatch_send_run(struct scheduler *s, struct running_job *j, struct err *e);
 
 #endif

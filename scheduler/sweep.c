@@ -48,6 +48,10 @@ static struct policy_event job_event_of(enum policy_event_type type, const struc
 
 void sweep__queued(struct scheduler *s, const struct job_brief *b)
 {
+    if (b->aside) {
+        aside_queued(s, b);
+        return;
+    }
     enum policy_job_state state = policy_job_state(s->policy, b->id, NULL);
     if (state == POLICY_WAITING) return;
     if (state == POLICY_RUNNING) running_remove(s, b->id); /* that attempt is over: it waits again */
@@ -65,14 +69,17 @@ static void found_running(struct scheduler *s, const struct job_brief *b)
     }
     if (!fleet_find(s, b->worker)) return; /* a dead worker's: the reaper takes it when its lease has ended */
     int64_t claimed_ms = clock_mono_ms() - b->running_ms;
-    struct running_job adopted = {
-        .fence = b->fence, .sent_ms = claimed_ms, .claimed_ms = claimed_ms, .sweep_round = s->sweep_round};
+    struct running_job adopted = {.fence = b->fence,
+                                  .sent_ms = claimed_ms,
+                                  .claimed_ms = claimed_ms,
+                                  .sweep_round = s->sweep_round,
+                                  .aside = b->aside};
     scheduler__id(adopted.id, b->id);
     scheduler__id(adopted.tenant_id, b->tenant_id);
     scheduler__id(adopted.worker, b->worker);
-    tell_tenant(s, b);
     struct policy_event ev = job_event_of(POLICY_JOB_RUNNING, b);
-    if (scheduler__step(s, &ev) == 0 && running_add(s, NULL, &adopted, NULL) == 0) {
+    if (!b->aside) tell_tenant(s, b);
+    if ((b->aside || scheduler__step(s, &ev) == 0) && running_add(s, NULL, &adopted, NULL) == 0) {
         log_info("job_adopted", "job=%s worker=%s fence=%lld", b->id, b->worker, (long long)b->fence);
     }
 }

@@ -1,26 +1,72 @@
 /* Here aliases are set, with a check against lost updates, and listed. */
 #include "store/alias.h"
+#include "store/alias_internal.h"
 #include "store/audit.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/num.h"
 #include "store/page.h"
 
-#define ALIAS_COLUMNS "x.name, m.name, x.number, x.etag, us(x.updated_at), x.previous, x.canary, x.canary_ppm"
+#define ALIAS_COLUMNS                                                                                        \
+    "x.name, m.name, x.number, x.etag, us(x.updated_at), x.previous, x.canary, x.canary_ppm, x.shadow, "     \
+    "x.shadow_ppm, x.shadow_tolerance, x.ended->>'at_us', x.ended->>'reason', x.ended->>'arm', "             \
+    "x.ended->>'version', x.ended->>'message', " ALIAS_LIMIT_COLUMNS
+enum {
+    C_NAME,
+    C_MODEL,
+    C_VERSION,
+    C_ETAG,
+    C_UPDATED,
+    C_PREVIOUS,
+    C_CANARY,
+    C_CANARY_PPM,
+    C_SHADOW,
+    C_SHADOW_PPM,
+    C_TOLERANCE,
+    C_ENDED_AT,
+    C_ENDED_REASON,
+    C_ENDED_ARM,
+    C_ENDED_VERSION,
+    C_ENDED_MESSAGE,
+    C_LIMITS
+};
+
+static double read_double(const struct db_rows *r, int row, int col)
+{
+    const char *text = db_text(r, row, col);
+    double v = 0;
+    num_scan(text, text + strlen(text), &v);
+    return v;
+}
+
+static void read_ended(struct alias_ended *out, const struct db_rows *r, int row)
+{
+    out->at_us = db_int(r, row, C_ENDED_AT);
+    db_copy(out->reason, sizeof out->reason, r, row, C_ENDED_REASON);
+    db_copy(out->arm, sizeof out->arm, r, row, C_ENDED_ARM);
+    out->version = db_int(r, row, C_ENDED_VERSION);
+    db_copy(out->message, sizeof out->message, r, row, C_ENDED_MESSAGE);
+}
 
 static void read_alias(struct alias *out, const struct db_rows *r, int row)
 {
     memset(out, 0, sizeof *out);
-    db_copy(out->name, sizeof out->name, r, row, 0);
-    db_copy(out->model, sizeof out->model, r, row, 1);
-    out->version = db_int(r, row, 2);
-    out->etag = db_int(r, row, 3);
-    out->updated_at_us = db_int(r, row, 4);
-    out->previous = db_is_null(r, row, 5) ? 0 : db_int(r, row, 5);
-    out->canary = db_is_null(r, row, 6) ? 0 : db_int(r, row, 6);
-    out->canary_ppm = db_is_null(r, row, 7) ? 0 : db_int(r, row, 7);
+    db_copy(out->name, sizeof out->name, r, row, C_NAME);
+    db_copy(out->model, sizeof out->model, r, row, C_MODEL);
+    out->version = db_int(r, row, C_VERSION);
+    out->etag = db_int(r, row, C_ETAG);
+    out->updated_at_us = db_int(r, row, C_UPDATED);
+    out->previous = db_int(r, row, C_PREVIOUS);
+    out->canary = db_int(r, row, C_CANARY);
+    out->canary_ppm = db_int(r, row, C_CANARY_PPM);
+    out->shadow = db_int(r, row, C_SHADOW);
+    out->shadow_ppm = db_int(r, row, C_SHADOW_PPM);
+    if (out->shadow) out->shadow_tolerance = read_double(r, row, C_TOLERANCE);
+    read_ended(&out->ended, r, row);
+    alias__read_limits(&out->limits, r, row, C_LIMITS);
 }
 
 /* The model's row is locked: alias changes of one model go one by one. ERR_NOT_FOUND: field "model". */
@@ -47,13 +93,74 @@ static int require_version(struct db *db, const char *model_id, int64_t version,
     db_arg_str(&a, model_id);
     db_arg_int(&a, version);
     struct db_rows *r;
-    int rc = db_exec(db, "SELECT FROM model_versions WHERE tenant_id = $1 AND model_id = $2 AND number = $3",
+    int rc = db_exec(db,
+                     "SELECT FROM model_versions WHERE tenant_id = $1 AND model_id = $2 AND number = $3 AND "
+                     "deleted_at IS NULL",
                      &a, &r, e);
     if (rc) return rc;
     if (db_rows_count(r) == 0)
         rc = err_set(e, ERR_NOT_FOUND, "version", "the model has no version %lld", (long long)version);
     db_rows_free(r);
     return rc;
+}
+
+/* A call is decoded once and its answer has one shape, whichever version gets it: names and datatypes must be
+ * the same, and the inputs' shapes; the outputs' shapes may differ, as a new class makes them. */
+static int require_fit(struct db *db, const char *model_id, int64_t version, int64_t other, const char *field,
+                       struct err *e)
+{
+    struct db_args a = {0};
+    db_arg_str(&a, db_tenant(db));
+    db_arg_str(&a, model_id);
+    db_arg_int(&a, version);
+    db_arg_int(&a, other);
+    struct db_rows *r;
+#define OUTPUTS(of, what) "jsonb_path_query_array(" of ".signature::jsonb, '$.outputs[*]." what "')"
+    int rc = db_exec(
+        db,
+        "SELECT a.signature::jsonb->'inputs' = b.signature::jsonb->'inputs', " OUTPUTS(
+            "a",
+            "name") " = " OUTPUTS("b",
+                                  "name") " AND " OUTPUTS("a",
+                                                          "datatype") " = " OUTPUTS("b",
+                                                                                    "datatype") " FROM "
+                                                                                                "model_"
+                                                                                                "versions a, "
+                                                                                                "model_"
+                                                                                                "versions b "
+                                                                                                "WHERE "
+                                                                                                "a.tenant_id "
+                                                                                                "= $1 AND "
+                                                                                                "b.tenant_id "
+                                                                                                "= $1 AND "
+                                                                                                "a.model_id "
+                                                                                                "= $2 AND "
+                                                                                                "b.model_id "
+                                                                                                "= $2 "
+                                                                                                "AND "
+                                                                                                "a.number = "
+                                                                                                "$3 AND "
+                                                                                                "b.number = "
+                                                                                                "$4",
+        &a, &r, e);
+    if (rc) return rc;
+    bool found = db_rows_count(r) == 1, inputs = found && db_bool(r, 0, 0),
+         outputs = found && db_bool(r, 0, 1);
+    db_rows_free(r);
+    if (inputs && outputs) return 0;
+    return err_set(
+        e, ERR_INVALID, field,
+        "version %lld has other %s than version %lld: the same calls must fit both; move the alias "
+        "itself, or give this version an alias of its own",
+        (long long)other, inputs ? "outputs" : "inputs", (long long)version);
+}
+
+static int require_trial(struct db *db, const char *model_id, int64_t version, int64_t other,
+                         const char *field, struct err *e)
+{
+    if (!other) return 0;
+    int rc = require_version(db, model_id, other, e);
+    return rc ? rc : require_fit(db, model_id, version, other, field, e);
 }
 
 int alias_find(struct db *db, const char *model, const char *alias, struct alias *out, struct err *e)
@@ -79,58 +186,53 @@ int alias_find(struct db *db, const char *model, const char *alias, struct alias
     return rc;
 }
 
-/* What it pointed at is remembered when the version changes, and stays remembered when only the canary does.
- */
+/* What it pointed at is remembered when the version changes, and stays remembered when only the rest does. */
 static int put_alias(struct db *db, const char *model_id, const char *alias, const struct alias_target *to,
-                     struct alias *out, struct err *e)
+                     struct err *e)
 {
     struct db_args a = {0};
+    char tolerance[32];
     db_arg_str(&a, db_tenant(db));
     db_arg_str(&a, model_id);
     db_arg_str(&a, alias);
     db_arg_int(&a, to->version);
     db_arg_int(&a, to->canary);
     db_arg_int(&a, to->canary_ppm);
-    struct db_rows *r;
-    int rc = db_exec(db,
-                     "WITH x AS (INSERT INTO aliases (tenant_id, model_id, name, number, canary, canary_ppm) "
-                     "VALUES ($1, $2, $3, $4, nullif($5::bigint, 0), nullif($6::integer, 0)) "
-                     "ON CONFLICT (tenant_id, model_id, name) DO UPDATE SET number = excluded.number, "
-                     "previous = CASE WHEN aliases.number = excluded.number THEN aliases.previous ELSE "
-                     "aliases.number END, "
-                     "canary = excluded.canary, canary_ppm = excluded.canary_ppm, "
-                     "etag = aliases.etag + 1, updated_at = now() RETURNING *) "
-                     "SELECT " ALIAS_COLUMNS
-                     " FROM x JOIN models m ON m.tenant_id = x.tenant_id AND m.id = x.model_id",
-                     &a, &r, e);
-    if (rc) return rc;
-    read_alias(out, r, 0);
-    db_rows_free(r);
-    return 0;
+    db_arg_int(&a, to->shadow);
+    db_arg_int(&a, to->shadow_ppm);
+    snprintf(tolerance, sizeof tolerance, "%.17g", to->shadow_tolerance);
+    db_arg_opt(&a, to->shadow ? tolerance : NULL);
+    alias__arg_limits(&a, &to->limits);
+    return db_exec(
+        db,
+        "INSERT INTO aliases (tenant_id, model_id, name, number, canary, canary_ppm, shadow, "
+        "shadow_ppm, shadow_tolerance, watch_window_s, watch_min_requests, watch_error_ppm, "
+        "watch_latency_us, watch_disagreement_ppm) "
+        "VALUES ($1, $2, $3, $4, nullif($5::bigint, 0), nullif($6::integer, 0), "
+        "nullif($7::bigint, 0), nullif($8::integer, 0), $9, $10, $11, $12, $13, $14) "
+        "ON CONFLICT (tenant_id, model_id, name) DO UPDATE SET number = excluded.number, "
+        "previous = CASE WHEN aliases.number = excluded.number THEN aliases.previous ELSE "
+        "aliases.number END, "
+        "moved_at = CASE WHEN aliases.number = excluded.number THEN aliases.moved_at ELSE now() END, "
+        "canary = excluded.canary, canary_ppm = excluded.canary_ppm, shadow = excluded.shadow, "
+        "shadow_ppm = excluded.shadow_ppm, shadow_tolerance = excluded.shadow_tolerance, "
+        "watch_window_s = excluded.watch_window_s, watch_min_requests = excluded.watch_min_requests, "
+        "watch_error_ppm = excluded.watch_error_ppm, watch_latency_us = excluded.watch_latency_us, "
+        "watch_disagreement_ppm = excluded.watch_disagreement_ppm, "
+        "etag = aliases.etag + 1, updated_at = now()",
+        &a, NULL, e);
 }
 
-static int go_back(struct db *db, const char *model_id, const char *alias, int64_t version,
-                   bool keep_previous, struct alias *out, struct err *e)
+static void audit_limits(struct json_writer *w, const struct alias_limits *l)
 {
-    struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, model_id);
-    db_arg_str(&a, alias);
-    db_arg_int(&a, version);
-    db_arg_bool(&a, keep_previous);
-    struct db_rows *r;
-    int rc = db_exec(db,
-                     "WITH x AS (UPDATE aliases SET number = $4, previous = CASE WHEN $5 THEN previous END, "
-                     "canary = NULL, "
-                     "canary_ppm = NULL, etag = etag + 1, updated_at = now() "
-                     "WHERE tenant_id = $1 AND model_id = $2 AND name = $3 RETURNING *) "
-                     "SELECT " ALIAS_COLUMNS
-                     " FROM x JOIN models m ON m.tenant_id = x.tenant_id AND m.id = x.model_id",
-                     &a, &r, e);
-    if (rc) return rc;
-    read_alias(out, r, 0);
-    db_rows_free(r);
-    return 0;
+    jw_name(w, "rollback_on");
+    jw_obj(w);
+    if (l->error_ppm >= 0) jw_kint(w, "error_ppm", l->error_ppm);
+    if (l->latency_us >= 0) jw_kint(w, "latency_us", l->latency_us);
+    if (l->disagreement_ppm >= 0) jw_kint(w, "disagreement_ppm", l->disagreement_ppm);
+    jw_kint(w, "min_requests", l->min_requests);
+    jw_kint(w, "window_seconds", l->window_s);
+    jw_obj_end(w);
 }
 
 static int audit_alias(struct db *db, const char *action, const struct actor *by, const struct alias *al,
@@ -147,6 +249,11 @@ static int audit_alias(struct db *db, const char *action, const struct actor *by
         jw_kint(&w, "canary", al->canary);
         jw_kint(&w, "canary_ppm", al->canary_ppm);
     }
+    if (al->shadow) {
+        jw_kint(&w, "shadow", al->shadow);
+        jw_kint(&w, "shadow_ppm", al->shadow_ppm);
+    }
+    if (al->limits.window_s) audit_limits(&w, &al->limits);
     jw_obj_end(&w);
     int rc = b.failed ? err_set(e, ERR_NOMEM, NULL, "out of memory")
                       : audit_append(db, NULL, action, by, model_id, b.data, e);
@@ -161,6 +268,8 @@ static int check_target(const char *alias, const struct alias_target *to, struct
                        "an alias has 1 to 64 characters of a-z 0-9 . _ - and starts with a letter or digit");
     if (to->canary && to->canary == to->version)
         return err_set(e, ERR_INVALID, "canary.version", "a canary is another version than the alias's own");
+    if (to->shadow && to->shadow == to->version)
+        return err_set(e, ERR_INVALID, "shadow.version", "a shadow is another version than the alias's own");
     return 0;
 }
 
@@ -180,10 +289,12 @@ int alias_set(struct db *db, const char *model, const char *alias, const struct 
     int rc = check_target(alias, to, e);
     if (!rc) rc = lock_model(db, model, model_id, e);
     if (!rc) rc = require_version(db, model_id, to->version, e);
-    if (!rc && to->canary) rc = require_version(db, model_id, to->canary, e);
+    if (!rc) rc = require_trial(db, model_id, to->version, to->canary, "canary.version", e);
+    if (!rc) rc = require_trial(db, model_id, to->version, to->shadow, "shadow.version", e);
     if (!rc && alias_find(db, model, alias, &now, e) == ERR_NOT_FOUND) now.etag = 0;
     if (!rc) rc = check_etag(expected_etag, now.etag, e);
-    if (!rc) rc = put_alias(db, model_id, alias, to, out, e);
+    if (!rc) rc = put_alias(db, model_id, alias, to, e);
+    if (!rc) rc = alias_find(db, model, alias, out, e);
     return rc ? rc : audit_alias(db, "alias.set", by, out, model_id, e);
 }
 
@@ -199,8 +310,17 @@ int alias_roll_back(struct db *db, const char *model, const char *alias, int64_t
         rc = err_set(e, ERR_CONFLICT, "alias",
                      "the alias has pointed at no other version since it was made or "
                      "rolled back");
-    if (!rc)
-        rc = go_back(db, model_id, alias, now.canary ? now.version : now.previous, now.canary != 0, out, e);
+    struct alias__end end = {.tenant_id = db_tenant(db),
+                             .model_id = model_id,
+                             .name = alias,
+                             .arm = now.canary ? "canary" : "primary",
+                             .reason = "requested",
+                             .message = "somebody asked for it",
+                             .etag = now.etag};
+    bool done = false;
+    if (!rc) rc = alias__end(db, &end, &done, e);
+    if (!rc && !done) rc = check_etag(now.etag, now.etag + 1, e); /* the scheduler took it back just now */
+    if (!rc) rc = alias_find(db, model, alias, out, e);
     return rc ? rc : audit_alias(db, "alias.rolled_back", by, out, model_id, e);
 }
 

@@ -134,6 +134,10 @@ static int delete_rows(struct db *db, void *arg, struct err *e)
                 "v.sha256 = c.sha256) "
                 "AND NOT EXISTS (SELECT FROM jobs j WHERE j.tenant_id = c.tenant_id AND "
                 "j.checkpoint_sha256 = c.sha256) "
+                "AND NOT EXISTS (SELECT FROM predict_jobs p WHERE p.tenant_id = c.tenant_id AND "
+                "p.input_sha256 = c.sha256) "
+                "AND NOT EXISTS (SELECT FROM predict_jobs p WHERE p.tenant_id = c.tenant_id AND "
+                "p.output_sha256 = c.sha256) "
                 "LIMIT $2) old WHERE b.tenant_id = old.tenant_id AND b.sha256 = old.sha256 "
                 "AND b.touched_at < now() - $1::bigint * interval '1 second' RETURNING b.tenant_id, b.file",
                 &a, &r, e);

@@ -30,7 +30,8 @@ static int load_room(struct db *db, struct room *out, struct err *e)
         "SELECT (SELECT count(*) FROM datasets WHERE tenant_id = $1 AND deleted_at IS NULL), p.max_datasets, "
         "(SELECT coalesce(sum(bytes), 0)::bigint FROM datasets WHERE tenant_id = $1 AND deleted_at IS NULL) "
         "+ "
-        "(SELECT coalesce(sum(bytes), 0)::bigint FROM model_versions WHERE tenant_id = $1), "
+        "(SELECT coalesce(sum(bytes), 0)::bigint FROM model_versions WHERE tenant_id = $1 AND "
+        "deleted_at IS NULL), "
         "p.max_storage_bytes, "
         "p.max_dataset_bytes FROM tenants t JOIN plans p ON p.name = t.plan WHERE t.id = $1",
         &a, &r, e);

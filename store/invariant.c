@@ -38,9 +38,10 @@ static const struct invariant invariants[] = {
      "WHERE j.finished_at IS NOT NULL GROUP BY j.tenant_id, j.id, j.state "
      "HAVING count(*) FILTER (WHERE e.data->>'status' IN ('succeeded', 'failed', 'cancelled', 'dead')) <> 1 "
      "OR (array_agg(e.data->>'status' ORDER BY e.seq DESC))[1] <> j.state"},
-    {"one_version_per_success", "A job has made a version exactly if it succeeded and was no evaluation.",
+    {"one_version_per_success",
+     "A job has made a version exactly if it succeeded and was a training or a search.",
      "SELECT j.id FROM jobs j LEFT JOIN model_versions v ON v.tenant_id = j.tenant_id AND v.job_id = j.id "
-     "WHERE (j.state = 'succeeded' AND j.type <> 'evaluate') <> (v.id IS NOT NULL)"},
+     "WHERE (j.state = 'succeeded' AND j.type NOT IN ('evaluate', 'predict')) <> (v.id IS NOT NULL)"},
     {"versions_without_gap", "A model's versions are numbered from 1 to its newest without a gap.",
      "SELECT m.id FROM models m LEFT JOIN model_versions v ON v.tenant_id = m.tenant_id AND v.model_id = "
      "m.id "
@@ -65,10 +66,12 @@ static const struct invariant invariants[] = {
      "j.result->>'version_id' "
      "WHERE j.result IS NOT NULL AND v.id IS NULL AND j.type <> 'evaluate'"},
     {"usage_billed_once", "The rows that were counted are the rows that were billed, by tenant and model.",
-     "SELECT coalesce(c.tenant_id, b.tenant_id) FROM (SELECT u.tenant_id, m.name AS model, sum(u.rows) AS "
-     "rows "
+     "SELECT coalesce(c.tenant_id, b.tenant_id) FROM (SELECT tenant_id, model, sum(rows) AS rows FROM "
+     "(SELECT u.tenant_id, m.name AS model, u.rows "
      "FROM usage_totals u JOIN model_versions v ON v.tenant_id = u.tenant_id AND v.id = u.version_id "
-     "JOIN models m ON m.tenant_id = v.tenant_id AND m.id = v.model_id GROUP BY 1, 2) c "
+     "JOIN models m ON m.tenant_id = v.tenant_id AND m.id = v.model_id UNION ALL "
+     "SELECT tenant_id, model, (result->'metrics'->>'rows')::bigint FROM jobs WHERE type = 'predict' AND "
+     "state = 'succeeded') k GROUP BY 1, 2) c "
      "FULL JOIN (SELECT tenant_id, model, sum(quantity) AS rows FROM ledger_entries "
      "WHERE kind = 'predict' AND account = 'receivable' GROUP BY 1, 2) b USING (tenant_id, model) "
      "WHERE coalesce(c.rows, 0) <> coalesce(b.rows, 0)"},

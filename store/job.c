@@ -30,7 +30,7 @@ bool job_state_ended(enum job_state s)
 
 bool job_makes_version(const struct job *j)
 {
-    return strcmp(j->type, "evaluate") != 0;
+    return strcmp(j->type, "evaluate") != 0 && strcmp(j->type, "predict") != 0;
 }
 
 /* ---- reading ---- */

@@ -40,12 +40,12 @@ enum { JOB_CRASHES_MAX = 3, JOB_CODE_MAX = 32 };
 struct job {
     char id[ID_MAX]; /* "job_…" */
     char tenant_id[ID_MAX];
-    char type[16]; /* "train", "tune" or "evaluate" */
+    char type[16]; /* "train", "tune", "evaluate" or "predict" */
     enum job_state state;
     char model[STORE_NAME_MAX];
-    char dataset_id[ID_MAX];
+    char dataset_id[ID_MAX];      /* "" of a predict job */
     char test_dataset_id[ID_MAX]; /* "" for none */
-    char version_id[ID_MAX];      /* that an evaluate job scores; "" for none */
+    char version_id[ID_MAX];      /* that an evaluate job scores or a predict job asks; "" for none */
     int64_t estimate_ms;          /* of running, as computed at submission; 0 in jobs of before */
     int priority;                 /* -10 … 10, greater first, inside the tenant */
     int64_t max_seconds;
@@ -56,13 +56,13 @@ struct job {
     int64_t fence;
     bool cancel_requested;
     int64_t created_at_us;
-    int64_t started_at_us;                  /* of the newest attempt; 0: none yet */
-    int64_t finished_at_us;                 /* 0: not ended */
-    int64_t run_after_us;                   /* with retry_wait */
-    int64_t price_micros;                   /* per second, as at submission */
-    int64_t hold_micros;                    /* held (or once held) */
-    int64_t cost_micros;                    /* captured; 0 until then */
-    int64_t used_before_ms;                 /* running time of earlier attempts that counts */
+    int64_t started_at_us;  /* of the newest attempt; 0: none yet */
+    int64_t finished_at_us; /* 0: not ended */
+    int64_t run_after_us;   /* with retry_wait */
+    int64_t price_micros;   /* per second, of a predict job per 1,000 rows; as at submission */
+    int64_t hold_micros;    /* held (or once held) */
+    int64_t cost_micros;    /* captured; 0 until then */
+    int64_t used_before_ms; /* running time of earlier attempts that counts */
     char checkpoint_sha256[SHA256_HEX_LEN]; /* the blob to go on from; "" for none, as the two below 0 */
     int64_t checkpoint_epoch, checkpoint_step;
     const char *spec;     /* JSON, in the arena */
@@ -76,9 +76,10 @@ struct job {
 struct job_new {
     const char *type;
     const char *model;
-    const char *dataset_id;
+    const char *dataset_id;      /* NULL of a predict job */
     const char *test_dataset_id; /* or NULL */
-    const char *version_id;      /* that an evaluate job scores, or NULL */
+    const char *version_id;      /* that an evaluate job scores or a predict job asks, or NULL */
+    int64_t rows;                /* of a predict job, which is priced by them; else 0 */
     int64_t estimate_ms;
     int priority;
     int64_t max_seconds;
@@ -87,7 +88,7 @@ struct job_new {
     const char *spec; /* JSON text: the resolved spec */
 };
 
-/* Whether its success is a new version of its model: of all but evaluate jobs. */
+/* Whether its success is a new version of its model: of train and tune jobs. */
 bool job_makes_version(const struct job *j);
 
 /* Quota checks (ERR_LIMIT with the field and a retry_after_ms), row, hold, first event, audit. Serialised per
@@ -126,6 +127,7 @@ struct job_brief {
     int64_t memory_bytes;
     int threads;
     bool yields; /* its run can give way with a checkpoint */
+    bool aside;  /* it takes no training slot: the predict engine computes it */
     int64_t created_at_us;
     /* running ones only */
     char worker[ID_MAX];
@@ -179,6 +181,7 @@ int job_crash(struct db *db, const char *id, int64_t fence, const char *reason, 
 struct job_checkpoint {
     const struct blob *blob; /* finished by a blob_writer; blob_put is done here */
     int64_t epoch, step;     /* where it stands, for people */
+    const char *part; /* of several trainings, in which: "trial 3 of 6"; "" or NULL: there is only one */
 };
 /* The checkpoint replaces the job's older one, and the running time so far counts. ERR_STALE: another claim
  * is newer, and nothing has changed. */
@@ -190,13 +193,20 @@ int job_restart(struct db *db, const char *id, int64_t fence, const char *reason
 int job_yield(struct db *db, const char *id, int64_t fence, const struct job_checkpoint *c,
               const char *reason, struct err *e);
 
+/* What a predict job has answered. */
+struct job_answer {
+    const struct blob *output; /* finished by a blob_writer; put by job_finish */
+    int64_t compute_us;
+};
+
 struct job_end {
     enum job_state state; /* JOB_SUCCEEDED, JOB_FAILED or JOB_CANCELLED */
     /* succeeded */
-    const struct blob *artifact; /* finished by a blob_writer; put here. NULL: no version is made */
-    const char *metrics;         /* JSON */
-    const char *signature;       /* JSON; NULL without an artifact */
-    int64_t memory_bytes;        /* to serve it */
+    const struct blob *artifact;     /* finished by a blob_writer; put here. NULL: no version is made */
+    const char *metrics;             /* JSON */
+    const char *signature;           /* JSON; NULL without an artifact */
+    int64_t memory_bytes;            /* to serve it */
+    const struct job_answer *answer; /* of a predict job, whose metrics job_finish writes; else NULL */
     /* failed */
     const char *error_code; /* "invalid", "timeout", … */
     const char *error_message;

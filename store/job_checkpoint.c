@@ -5,6 +5,13 @@
 
 #include <stdio.h>
 
+void job__place(char out[JOB_PLACE_MAX], const char *part, int64_t epoch, int64_t step)
+{
+    bool has = part && part[0];
+    snprintf(out, JOB_PLACE_MAX, "%.47s%sepoch %lld, step %lld", has ? part : "", has ? ", " : "",
+             (long long)epoch, (long long)step);
+}
+
 static int stale(struct err *e)
 {
     return err_set(e, ERR_STALE, "fence", "the job is not ours any more");
@@ -22,9 +29,11 @@ int job_save(struct db *db, const char *id, int64_t fence, const struct job_chec
     db_arg_str(&a, b.sha256);
     db_arg_int(&a, c->epoch);
     db_arg_int(&a, c->step);
+    db_arg_str(&a, c->part && c->part[0] ? c->part : NULL);
     struct db_rows *r;
     rc = db_exec(db,
                  "UPDATE jobs SET checkpoint_sha256 = $4, checkpoint_epoch = $5, checkpoint_step = $6, "
+                 "checkpoint_part = $7, "
                  "checkpoint_attempt = attempt, "
                  "used_ms = used_before_ms + (extract(epoch FROM now() - started_at) * 1000)::bigint "
                  "WHERE tenant_id = $1 AND id = $2 AND fence = $3 AND state = 'running'",
@@ -90,15 +99,15 @@ int job_yield(struct db *db, const char *id, int64_t fence, const struct job_che
 {
     static const struct actor worker = {"worker", "supervisor"};
     struct job_change change = {.tenant_id = db_tenant(db), .id = id, .level = "info", .message = reason};
-    char message[256];
+    char message[320], place[JOB_PLACE_MAX];
     int rc = c ? job_save(db, id, fence, c, e) : 0;
     if (!rc) rc = give_back(db, fence, &change, e);
     if (rc) return rc;
     if (c && change.state == JOB_QUEUED) {
         change.epoch = c->epoch;
         change.step = c->step;
-        snprintf(message, sizeof message, "yielded at epoch %lld, step %lld: %.160s", (long long)c->epoch,
-                 (long long)c->step, reason);
+        job__place(place, c->part, c->epoch, c->step);
+        snprintf(message, sizeof message, "yielded at %s: %.160s", place, reason);
         change.message = message;
     }
     rc = job__tell(db, &change, e);

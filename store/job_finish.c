@@ -3,6 +3,7 @@
 #include "store/audit.h"
 #include "store/job_internal.h"
 #include "store/ledger.h"
+#include "store/predict_job_internal.h"
 #include "store/usage_internal.h"
 
 #include <assert.h>
@@ -134,8 +135,8 @@ static int make_version(struct db *db, const char *job_id, const struct job_end 
 
 /* ---- the money ---- */
 
-static int charge(struct db *db, const char *job_id, const struct claimed *c, const struct job_ended *out,
-                  struct err *e)
+static int charge_seconds(struct db *db, const char *job_id, const struct claimed *c,
+                          const struct job_ended *out, struct err *e)
 {
     char source[ID_MAX + 8];
     snprintf(source, sizeof source, "job:%s", job_id);
@@ -153,7 +154,7 @@ static int charge(struct db *db, const char *job_id, const struct claimed *c, co
     return rc ? rc : usage__add(db, db_tenant(db), &add, e);
 }
 
-/* ---- the row, and who is told ---- */
+/* ---- what success brings ---- */
 
 /* {"version","version_id","metrics"}, or what the audit row says of it. */
 static void write_result(struct buf *b, const struct job_end *end, const struct job_ended *out)
@@ -171,6 +172,28 @@ static void write_result(struct buf *b, const struct job_end *end, const struct 
     jw_raw(&w, end->metrics, strlen(end->metrics));
     jw_obj_end(&w);
 }
+
+static int made(struct db *db, const char *id, const struct job_end *end, const struct claimed *c,
+                struct job_ended *out, struct buf *result, struct err *e)
+{
+    out->cost_micros = cost_of(c);
+    int rc = end->artifact ? make_version(db, id, end, c, out, e) : 0;
+    if (rc) return rc;
+    write_result(result, end, out);
+    return charge_seconds(db, id, c, out, e);
+}
+
+static int answered(struct db *db, const char *id, const struct job_end *end, const struct claimed *c,
+                    struct job_ended *out, struct buf *result, struct err *e)
+{
+    struct predict_bill bill = {.model = c->model, .price = c->price};
+    int rc = predict_job__charge(db, id, end->answer, &bill, e);
+    out->cost_micros = bill.amount_micros;
+    predict_job__result(result, &bill);
+    return rc;
+}
+
+/* ---- the row, and who is told ---- */
 
 static int end_row(struct db *db, const char *id, const struct job_end *end, const struct claimed *c,
                    const struct job_ended *out, const char *result, struct err *e)
@@ -226,14 +249,13 @@ int job_finish(struct db *db, const char *id, int64_t fence, const struct job_en
     bool won = end->state == JOB_SUCCEEDED;
     int rc = lock_claimed(db, id, fence, &c, e);
     if (rc) return rc;
-    if (won) {
-        out->cost_micros = cost_of(&c);
-        if (end->artifact) rc = make_version(db, id, end, &c, out, e);
-        if (!rc) write_result(&result, end, out);
-        if (!rc && result.failed) rc = err_set(e, ERR_NOMEM, NULL, "out of memory");
-    }
+    if (won)
+        rc =
+            end->answer ? answered(db, id, end, &c, out, &result, e) : made(db, id, end, &c, out, &result, e);
+    else
+        rc = job__resolve_hold(db, db_tenant(db), id, -1, e);
+    if (!rc && result.failed) rc = err_set(e, ERR_NOMEM, NULL, "out of memory");
     if (!rc) rc = end_row(db, id, end, &c, out, result.data, e);
-    if (!rc) rc = won ? charge(db, id, &c, out, e) : job__resolve_hold(db, db_tenant(db), id, -1, e);
     bool failed = end->state == JOB_FAILED;
     struct job_change change = {.tenant_id = db_tenant(db),
                                 .id = id,

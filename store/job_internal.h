@@ -33,6 +33,10 @@ struct job_change {
     int64_t epoch, step; /* of the checkpoint that it goes on from or leaves; epoch 0: none */
 };
 
+/* "trial 3 of 6, epoch 2, step 5": where a checkpoint stands. part: "" or NULL without one. */
+enum { JOB_PLACE_MAX = 112 };
+void job__place(char out[JOB_PLACE_MAX], const char *part, int64_t epoch, int64_t step);
+
 /* The event: type "status", data {"status","attempt","fence"}, with a checkpoint {…,"epoch","step"}. */
 int job__tell(struct db *db, const struct job_change *c, struct err *e);
 

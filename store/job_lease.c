@@ -13,7 +13,7 @@
     "j.threads, "                                                                                            \
     "us(j.created_at), j.worker, j.fence, "                                                                  \
     "CASE WHEN j.state = 'running' THEN (us(clock_timestamp()) - us(j.started_at)) / 1000 END, j.state, "    \
-    "j.type = 'train'"
+    "j.type <> 'predict', j.type = 'predict'"
 #define BRIEF_FROM " FROM jobs j JOIN tenants t ON t.id = j.tenant_id JOIN plans p ON p.name = t.plan "
 
 static void read_brief(struct job_brief *out, const struct db_rows *r, int row)
@@ -32,6 +32,7 @@ static void read_brief(struct job_brief *out, const struct db_rows *r, int row)
     out->fence = db_int(r, row, 10);
     out->running_ms = db_int(r, row, 11);
     out->yields = db_bool(r, row, 13);
+    out->aside = db_bool(r, row, 14);
 }
 
 static int sweep(struct db *db, const char *sql, const char *after_id, int limit, struct arena *ar,
@@ -144,13 +145,13 @@ int job_claim(struct db *db, const char *tenant_id, const char *id, const char *
         "t.suspended "
         "AND (SELECT count(*) FROM jobs r WHERE r.tenant_id = $1 AND r.state = 'running') < "
         "p.max_running_jobs "
-        "RETURNING j.fence, j.attempt, j.event_seq, j.checkpoint_epoch, j.checkpoint_step",
+        "RETURNING j.fence, j.attempt, j.event_seq, j.checkpoint_epoch, j.checkpoint_step, j.checkpoint_part",
         &a, &r, e);
     if (rc) return rc;
     bool won = db_rows_count(r) == 1;
     struct job_change c = {
         .tenant_id = tenant_id, .id = id, .state = JOB_RUNNING, .level = "info", .message = "running"};
-    char resumed[96];
+    char resumed[JOB_PLACE_MAX + 16], place[JOB_PLACE_MAX];
     if (won) {
         c.epoch = db_int(r, 0, 3);
         c.step = db_int(r, 0, 4);
@@ -159,8 +160,8 @@ int job_claim(struct db *db, const char *tenant_id, const char *id, const char *
         c.seq = db_int(r, 0, 2);
     }
     if (c.epoch > 0) {
-        snprintf(resumed, sizeof resumed, "resumed at epoch %lld, step %lld", (long long)c.epoch,
-                 (long long)c.step);
+        job__place(place, db_text(r, 0, 5), c.epoch, c.step);
+        snprintf(resumed, sizeof resumed, "resumed at %s", place);
         c.message = resumed;
     }
     db_rows_free(r);

@@ -17,7 +17,8 @@ struct allowance {
     bool suspended;
     int64_t max_seconds, max_memory, max_waiting, waiting;
     int64_t max_models, models; /* names in use, by models and by jobs on their way, without ours */
-    int64_t price, max_hold, budget, held, billed;
+    int64_t price;              /* of a second, or of 1,000 rows */
+    int64_t max_hold, budget, held, billed;
     int64_t month_left_ms;
 };
 
@@ -30,6 +31,7 @@ static int load_allowance(struct db *db, const struct job_new *in, struct allowa
                      NULL, e);
     if (rc) return rc;
     db_arg_str(&a, in->model);
+    db_arg_str(&a, in->type);
     struct db_rows *r;
     rc = db_exec(
         db,
@@ -37,9 +39,11 @@ static int load_allowance(struct db *db, const struct job_new *in, struct allowa
         "(SELECT count(*) FROM jobs WHERE tenant_id = $1 AND state IN ('queued', 'retry_wait')), "
         "p.max_models, "
         "(SELECT count(*) FROM (SELECT name FROM models WHERE tenant_id = $1 UNION SELECT model FROM jobs "
-        "WHERE tenant_id = $1 AND type <> 'evaluate' AND state IN ('queued', 'retry_wait', 'running')) n "
+        "WHERE tenant_id = $1 AND type IN ('train', 'tune') AND state IN ('queued', 'retry_wait', "
+        "'running')) n "
         "WHERE n.name <> $2), "
-        "p.train_second_micros, p.max_hold_micros, p.month_budget_micros, "
+        "CASE WHEN $3 = 'predict' THEN p.predict_krows_micros ELSE p.train_second_micros END, "
+        "p.max_hold_micros, p.month_budget_micros, "
         "(SELECT coalesce(sum(amount_micros), 0)::bigint FROM holds WHERE tenant_id = $1 AND state = "
         "'open'), "
         "(SELECT coalesce(sum(amount_micros), 0)::bigint FROM ledger_entries WHERE tenant_id = $1 "
@@ -75,6 +79,11 @@ static int limit(struct err *e, const char *field, int64_t retry_after_ms, const
     return rc;
 }
 
+static bool makes_version(const char *type)
+{
+    return strcmp(type, "train") == 0 || strcmp(type, "tune") == 0;
+}
+
 /* What this plan can never run is wrong input; what it cannot take now is a limit. */
 static int weigh(const struct job_new *in, const struct allowance *w, int64_t hold, struct err *e)
 {
@@ -88,7 +97,7 @@ static int weigh(const struct job_new *in, const struct allowance *w, int64_t ho
                        (long long)in->memory_bytes, (long long)w->max_memory);
     if (w->waiting >= w->max_waiting)
         return limit(e, "jobs", FULL_RETRY_MS, "waiting jobs; let some finish", w->max_waiting);
-    if (w->models >= w->max_models && strcmp(in->type, "evaluate") != 0)
+    if (w->models >= w->max_models && makes_version(in->type))
         return limit(e, "model", FULL_RETRY_MS, "models", w->max_models);
     if (w->budget > 0 && (w->billed > w->budget || hold > w->budget - w->billed))
         return limit(e, "budget", w->month_left_ms,
@@ -99,10 +108,13 @@ static int weigh(const struct job_new *in, const struct allowance *w, int64_t ho
     return 0;
 }
 
-/* min(time limit × threads × price, the plan's cap). */
+/* min(time limit × threads × price, the plan's cap). What rows may cost, up to the whole micro-unit, is known
+ * beforehand and never capped: it will be charged. */
 static int64_t hold_of(const struct job_new *in, const struct allowance *w)
 {
     int64_t full;
+    if (in->rows > 0)
+        return __builtin_mul_overflow(in->rows, w->price, &full) ? w->max_hold : (full + 999) / 1000;
     if (__builtin_mul_overflow(in->max_seconds * in->threads, w->price, &full) || full > w->max_hold)
         return w->max_hold;
     return full;
@@ -132,7 +144,7 @@ static int insert_job(struct db *db, const struct job_new *in, const char *id, i
     db_arg_str(&a, id);
     db_arg_str(&a, in->type);
     db_arg_str(&a, in->model);
-    db_arg_str(&a, in->dataset_id);
+    db_arg_opt(&a, in->dataset_id);
     db_arg_opt(&a, in->test_dataset_id);
     db_arg_int(&a, in->priority);
     db_arg_int(&a, in->max_seconds);
@@ -167,7 +179,8 @@ static int audit_job(struct db *db, const struct job_new *in, const char *id, in
     jw_obj(&w);
     jw_kstr(&w, "type", in->type);
     jw_kstr(&w, "model", in->model);
-    jw_kstr(&w, "dataset", in->dataset_id);
+    if (in->dataset_id) jw_kstr(&w, "dataset", in->dataset_id);
+    if (in->rows > 0) jw_kint(&w, "rows", in->rows);
     jw_kint_str(&w, "hold_micros", hold);
     jw_obj_end(&w);
     int rc = b.failed ? err_set(e, ERR_NOMEM, NULL, "out of memory")
@@ -178,8 +191,12 @@ static int audit_job(struct db *db, const struct job_new *in, const char *id, in
 
 static int check_new(const struct job_new *in, struct err *e)
 {
-    if (strcmp(in->type, "train") != 0 && strcmp(in->type, "tune") != 0 && strcmp(in->type, "evaluate") != 0)
-        return err_set(e, ERR_INVALID, "type", "a job's type must be \"train\", \"tune\" or \"evaluate\"");
+    bool predicts = strcmp(in->type, "predict") == 0;
+    if (!makes_version(in->type) && strcmp(in->type, "evaluate") != 0 && !predicts)
+        return err_set(e, ERR_INVALID, "type",
+                       "a job's type must be \"train\", \"tune\", \"evaluate\" or \"predict\"");
+    if (predicts != (in->rows > 0) || predicts != !in->dataset_id)
+        return err_set(e, ERR_INTERNAL, NULL, "a predict job has rows, every other one a dataset");
     if (!in->model || !id_name_valid(in->model))
         return err_set(
             e, ERR_INVALID, "model",
@@ -200,7 +217,7 @@ int job_submit(struct db *db, const struct job_new *in, const struct actor *by, 
     if (rc) return rc;
     int64_t hold = hold_of(in, &w);
     rc = weigh(in, &w, hold, e);
-    if (!rc) rc = lock_dataset(db, in->dataset_id, "dataset", e);
+    if (!rc && in->dataset_id) rc = lock_dataset(db, in->dataset_id, "dataset", e);
     if (!rc && in->test_dataset_id && in->test_dataset_id[0])
         rc = lock_dataset(db, in->test_dataset_id, "test_dataset", e);
     if (rc) return rc;

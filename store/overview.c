@@ -31,7 +31,8 @@ int overview_load(struct db *db, struct overview *out, struct err *e)
     rc = db_exec(
         db,
         "SELECT (SELECT count(*) FROM tenants), (SELECT count(*) FROM datasets WHERE deleted_at IS NULL), "
-        "(SELECT count(*) FROM model_versions), (SELECT coalesce(sum(bytes), 0)::bigint FROM blobs), "
+        "(SELECT count(*) FROM model_versions WHERE deleted_at IS NULL), (SELECT coalesce(sum(bytes), "
+        "0)::bigint FROM blobs), "
         "(SELECT count(*) FROM audit_log WHERE seq IS NULL), "
         "(SELECT coalesce(sum(amount_micros), 0)::bigint FROM ledger_entries WHERE account = 'receivable' "
         "AND created_at >= month_start())",

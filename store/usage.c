@@ -117,11 +117,12 @@ static int raise_totals(struct db *db, const struct bill *b, struct err *e)
 
 /* amount = ⌊(carry + rows × price) / 1000⌋; what is left becomes the carry, whatever the price will be next
  * time. */
-static int price_rows(struct db *db, struct bill *b, struct err *e)
+int usage__price(struct db *db, const char *tenant_id, const char *version_id, int64_t rows, int64_t price,
+                 int64_t *amount_micros, struct err *e)
 {
     struct db_args a = {0};
-    db_arg_str(&a, b->tenant_id);
-    db_arg_str(&a, b->version_id);
+    db_arg_str(&a, tenant_id);
+    db_arg_str(&a, version_id);
     int rc = db_exec(
         db, "INSERT INTO usage_carries (tenant_id, version_id) VALUES ($1, $2) ON CONFLICT DO NOTHING", &a,
         NULL, e);
@@ -132,13 +133,12 @@ static int price_rows(struct db *db, struct bill *b, struct err *e)
             &a, &r, e);
     if (rc) return rc;
     int64_t thousandths;
-    bool over = __builtin_mul_overflow(b->grown.rows, b->price, &thousandths) ||
+    bool over = __builtin_mul_overflow(rows, price, &thousandths) ||
                 __builtin_add_overflow(thousandths, db_int(r, 0, 0), &thousandths);
     db_rows_free(r);
     if (over)
-        return err_set(e, ERR_INVALID, "rows", "%lld rows are beyond what can be billed",
-                       (long long)b->grown.rows);
-    b->amount_micros = thousandths / 1000;
+        return err_set(e, ERR_INVALID, "rows", "%lld rows are beyond what can be billed", (long long)rows);
+    *amount_micros = thousandths / 1000;
     db_arg_int(&a, thousandths % 1000);
     return db_exec(db, "UPDATE usage_carries SET thousandths = $3 WHERE tenant_id = $1 AND version_id = $2",
                    &a, NULL, e);
@@ -170,7 +170,8 @@ int usage_bill(struct db *db, const char *incarnation, const char *tenant_id, co
     if (!rc) rc = lock_totals(db, &b, total, e);
     if (rc || (b.grown.requests == 0 && b.grown.rows == 0 && b.grown.compute_us == 0)) return rc;
     rc = raise_totals(db, &b, e);
-    if (!rc && b.grown.rows > 0) rc = price_rows(db, &b, e);
+    if (!rc && b.grown.rows > 0)
+        rc = usage__price(db, tenant_id, version_id, b.grown.rows, b.price, &b.amount_micros, e);
     if (!rc && b.grown.rows > 0) rc = post_rows(db, &b, total, e);
     if (rc) return rc;
     struct usage_row add = {.version = b.version,

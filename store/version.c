@@ -1,15 +1,26 @@
-/* Here versions are found in each way that a request may name them, sized for placement, and listed. */
+/* Here versions are found in each way that a request may name them, sized for placement, listed and deleted.
+ */
 #include "store/version.h"
 #include "store/blob_internal.h"
 
 #include <string.h>
+#include "store/audit.h"
 #include "store/page.h"
 
+/* Whether version v of model m answers calls. */
+#define VERSION_SERVED                                                                                       \
+    "((CASE WHEN m.policy_latest IS NOT NULL THEN v.number >= coalesce((SELECT n.number FROM "               \
+    "model_versions n WHERE n.tenant_id = v.tenant_id AND n.model_id = v.model_id AND n.deleted_at IS NULL " \
+    "ORDER BY n.number DESC OFFSET m.policy_latest - 1 LIMIT 1), 0) "                                        \
+    "WHEN m.policy_versions IS NOT NULL THEN v.number = ANY (m.policy_versions) ELSE true END) "             \
+    "OR EXISTS (SELECT FROM aliases s WHERE s.tenant_id = v.tenant_id AND s.model_id = v.model_id AND "      \
+    "v.number IN (s.number, s.previous, s.canary, s.shadow)))"
 #define VERSION_COLUMNS                                                                                      \
     "v.id, m.name, v.number, v.bytes, v.sha256, v.memory_bytes, v.job_id, us(v.created_at), v.metrics, "     \
-    "v.signature"
+    "v.signature, " VERSION_SERVED ", coalesce(m.max_batch_rows, 0), coalesce(m.max_queue_delay_us, -1)"
 #define VERSION_FROM                                                                                         \
-    " FROM model_versions v JOIN models m ON m.tenant_id = v.tenant_id AND m.id = v.model_id "
+    " FROM model_versions v JOIN models m ON m.tenant_id = v.tenant_id AND m.id = v.model_id AND "           \
+    "v.deleted_at IS NULL "
 
 static int read_version(struct version *out, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
@@ -22,8 +33,21 @@ static int read_version(struct version *out, struct arena *a, const struct db_ro
     out->memory_bytes = db_int(r, row, 5);
     db_copy(out->job_id, sizeof out->job_id, r, row, 6);
     out->created_at_us = db_int(r, row, 7);
+    out->served = db_bool(r, row, 10);
+    out->batching.max_batch_rows = db_int(r, row, 11);
+    out->batching.max_queue_delay_us = db_int(r, row, 12);
     int rc = db_arena_text(&out->metrics, a, r, row, 8, e);
     return rc ? rc : db_arena_text(&out->signature, a, r, row, 9, e);
+}
+
+int version_require_served(const struct version *v, struct err *e)
+{
+    if (v->served) return 0;
+    return err_set(
+        e, ERR_NOT_FOUND, "version_policy",
+        "version %lld is not served: the model's version_policy leaves it out, and no alias points "
+        "at it; PATCH the model to serve it again",
+        (long long)v->number);
 }
 
 /* The number that the request means. */
@@ -33,21 +57,42 @@ static int resolve(struct db *db, const char *model, const char *alias, int64_t 
     db_arg_str(&a, db_tenant(db));
     db_arg_str(&a, model);
     db_arg_str(&a, alias ? alias : "live");
+    db_arg_bool(&a, alias == NULL);
     struct db_rows *r;
     int rc = db_exec(db,
-                     "SELECT m.latest_version, (SELECT x.number FROM aliases x WHERE x.tenant_id = $1 AND "
-                     "x.model_id = m.id "
-                     "AND x.name = $3) FROM models m WHERE m.tenant_id = $1 AND m.name = $2",
+                     "SELECT coalesce((SELECT x.number FROM aliases x WHERE x.tenant_id = $1 AND "
+                     "x.model_id = m.id AND x.name = $3), CASE WHEN $4 THEN (SELECT v.number FROM "
+                     "model_versions v WHERE v.tenant_id = $1 AND v.model_id = m.id AND v.deleted_at IS NULL "
+                     "AND " VERSION_SERVED " ORDER BY v.number DESC LIMIT 1) END) "
+                     "FROM models m WHERE m.tenant_id = $1 AND m.name = $2",
                      &a, &r, e);
     if (rc) return rc;
     if (db_rows_count(r) == 0)
         rc = err_set(e, ERR_NOT_FOUND, "model", "there is no such model");
-    else if (!db_is_null(r, 0, 1))
-        *number = db_int(r, 0, 1);
-    else if (!alias)
+    else if (!db_is_null(r, 0, 0))
         *number = db_int(r, 0, 0);
-    else
+    else if (alias)
         rc = err_set(e, ERR_NOT_FOUND, "alias", "the model has no such alias");
+    else
+        rc = err_set(e, ERR_NOT_FOUND, "version_policy",
+                     "the model's version_policy serves no version that it has; PATCH the model");
+    db_rows_free(r);
+    return rc;
+}
+
+/* Its id. ERR_NOT_FOUND: field "model". */
+static int find_model(struct db *db, const char *model, char id[ID_MAX], struct err *e)
+{
+    struct db_args a = {0};
+    db_arg_str(&a, db_tenant(db));
+    db_arg_str(&a, model);
+    struct db_rows *r;
+    int rc = db_exec(db, "SELECT id FROM models WHERE tenant_id = $1 AND name = $2", &a, &r, e);
+    if (rc) return rc;
+    if (db_rows_count(r) == 0)
+        rc = err_set(e, ERR_NOT_FOUND, "model", "there is no such model");
+    else
+        db_copy(id, ID_MAX, r, 0, 0);
     db_rows_free(r);
     return rc;
 }
@@ -56,12 +101,13 @@ int version_find(struct db *db, const char *model, int64_t number, const char *a
                  struct version *out, struct err *e)
 {
     int64_t resolved = number;
-    int rc = resolve(db, model, number > 0 ? NULL : alias, &resolved, e);
+    char model_id[ID_MAX];
+    int rc = number > 0 ? find_model(db, model, model_id, e) : resolve(db, model, alias, &resolved, e);
     if (rc) return rc;
     struct db_args a = {0};
     db_arg_str(&a, db_tenant(db));
     db_arg_str(&a, model);
-    db_arg_int(&a, number > 0 ? number : resolved);
+    db_arg_int(&a, resolved);
     struct db_rows *r;
     rc = db_exec(
         db, "SELECT " VERSION_COLUMNS VERSION_FROM "WHERE v.tenant_id = $1 AND m.name = $2 AND v.number = $3",
@@ -120,7 +166,9 @@ int version_size(struct db *db, const char *tenant_id, const char *version_id, i
     db_arg_str(&a, tenant_id);
     db_arg_str(&a, version_id);
     struct db_rows *r;
-    int rc = db_exec(db, "SELECT bytes, memory_bytes FROM model_versions WHERE tenant_id = $1 AND id = $2",
+    int rc = db_exec(db,
+                     "SELECT bytes, memory_bytes FROM model_versions WHERE tenant_id = $1 AND id = $2 "
+                     "AND deleted_at IS NULL",
                      &a, &r, e);
     if (rc) return rc;
     if (db_rows_count(r) == 1) {
@@ -137,9 +185,9 @@ int version_list(struct db *db, const char *model, const struct page *p, struct 
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int64_t newest;
+    char model_id[ID_MAX];
     int rc = page__cut(&c, p, "ver_", e);
-    if (!rc) rc = resolve(db, model, NULL, &newest, e); /* tells a model without versions from none */
+    if (!rc) rc = find_model(db, model, model_id, e); /* tells a model without versions from none */
     if (rc) return rc;
     struct db_args a = {0};
     db_arg_str(&a, db_tenant(db));
@@ -159,4 +207,95 @@ int version_list(struct db *db, const char *model, const struct page *p, struct 
         rc = read_version(&out->items[out->n], ar, r, page__row(&c, n, out->n), e);
     db_rows_free(r);
     return rc;
+}
+
+/* ---- deleting ---- */
+
+/* Takes the model's row, as alias changes do: none of them comes between this look and the deletion. */
+static int lock_version(struct db *db, const char *model_id, int64_t number, char id[ID_MAX], struct err *e)
+{
+    struct db_args a = {0};
+    db_arg_str(&a, db_tenant(db));
+    db_arg_str(&a, model_id);
+    db_arg_int(&a, number);
+    struct db_rows *r;
+    int rc = db_exec(
+        db,
+        "SELECT v.id FROM models m JOIN model_versions v ON v.tenant_id = m.tenant_id AND v.model_id = "
+        "m.id WHERE m.tenant_id = $1 AND m.id = $2 AND v.number = $3 AND v.deleted_at IS NULL "
+        "FOR UPDATE",
+        &a, &r, e);
+    if (rc) return rc;
+    if (db_rows_count(r) == 0)
+        rc = err_set(e, ERR_NOT_FOUND, "version", "the model has no such version");
+    else
+        db_copy(id, ID_MAX, r, 0, 0);
+    db_rows_free(r);
+    return rc;
+}
+
+static int refuse_if_used(struct db *db, const char *model_id, int64_t number, const char *id, struct err *e)
+{
+    struct db_args a = {0};
+    db_arg_str(&a, db_tenant(db));
+    db_arg_str(&a, model_id);
+    db_arg_int(&a, number);
+    db_arg_str(&a, id);
+    struct db_rows *r;
+    int rc = db_exec(
+        db,
+        "SELECT (SELECT min(x.name) FROM aliases x WHERE x.tenant_id = $1 AND x.model_id = $2 AND "
+        "$3::bigint IN (x.number, x.previous, x.canary, x.shadow)), (SELECT min(j.id) FROM jobs j WHERE "
+        "j.tenant_id = $1 AND j.version_id = $4 AND j.finished_at IS NULL), EXISTS (SELECT FROM models m "
+        "WHERE "
+        "m.tenant_id = $1 AND m.id = $2 AND $3::bigint = ANY (m.policy_versions))",
+        &a, &r, e);
+    if (rc) return rc;
+    if (!db_is_null(r, 0, 0))
+        rc = err_set(e, ERR_CONFLICT, "version",
+                     "the alias %s points at version %lld, or would go back to it; move the alias first",
+                     db_text(r, 0, 0), (long long)number);
+    else if (!db_is_null(r, 0, 1))
+        rc = err_set(e, ERR_CONFLICT, "version",
+                     "the job %s reads version %lld; wait until it has ended, or cancel it", db_text(r, 0, 1),
+                     (long long)number);
+    else if (db_bool(r, 0, 2))
+        rc = err_set(e, ERR_CONFLICT, "version",
+                     "the model's version_policy names version %lld; PATCH the model first",
+                     (long long)number);
+    db_rows_free(r);
+    return rc;
+}
+
+static int audit_delete(struct db *db, const struct actor *by, const char *model, int64_t number,
+                        const char *id, struct err *e)
+{
+    struct buf b = {0};
+    struct json_writer w;
+    jw_init(&w, &b);
+    jw_obj(&w);
+    jw_kstr(&w, "model", model);
+    jw_kint(&w, "version", number);
+    jw_obj_end(&w);
+    int rc = b.failed ? err_set(e, ERR_NOMEM, NULL, "no memory for the audit row")
+                      : audit_append(db, NULL, "version.deleted", by, id, b.data, e);
+    buf_dispose(&b);
+    return rc;
+}
+
+int version_delete(struct db *db, const char *model, int64_t number, const struct actor *by, char id[ID_MAX],
+                   struct err *e)
+{
+    char model_id[ID_MAX];
+    int rc = find_model(db, model, model_id, e);
+    if (!rc) rc = lock_version(db, model_id, number, id, e);
+    if (!rc) rc = refuse_if_used(db, model_id, number, id, e);
+    if (rc) return rc;
+    struct db_args a = {0};
+    db_arg_str(&a, db_tenant(db));
+    db_arg_str(&a, id);
+    rc = db_exec(
+        db, "UPDATE model_versions SET deleted_at = now(), sha256 = NULL WHERE tenant_id = $1 AND id = $2",
+        &a, NULL, e);
+    return rc ? rc : audit_delete(db, by, model, number, id, e);
 }

@@ -1,9 +1,12 @@
 /* Predict requests waiting in a serving thread: a queue per model version, taken as batches of rows.
  *
- *   put ──▶ version A: ▢▢▢   version B: ▢   ── take ──▶ one batch
- *                └── versions take turns, one batch at a time ──┘
+ *   put ──▶ version A: ▢▢▢   version B: ▢      ready ── in turns, one batch at a time ──▶ take
+ *           version C: ▢ (held until its due time, or until a batch of rows is there) ──┘
  *
- * Nothing waits for company: a batch is what is there when it is taken. One thread. */
+ * By default nothing waits for company: a batch is what is there when it is taken. A request that allows it
+ * (max_queue_delay_us, a setting of its model) holds its version back, never longer than it says and never
+ * longer than half of what is left until its deadline. Times are clock_mono_us's; the caller says what time
+ * it is. One thread. */
 #ifndef WORKER_BATCHER_H
 #define WORKER_BATCHER_H
 
@@ -19,8 +22,10 @@ struct work {
     struct message message; /* points into this allocation */
     void *from;             /* whom its answer goes to; borrowed */
     size_t bytes;           /* of the allocation */
-    int64_t arrived_us;     /* monotonic */
-    bool answered;          /* a reply has been made of it */
+    int64_t arrived_us;
+    int64_t due_us;      /* it waits for company no longer */
+    int64_t deadline_us; /* nobody wants its answer any more */
+    bool answered;       /* a reply has been made of it */
 };
 
 /* m's record is copied, m may go. NULL when memory is out. */
@@ -29,17 +34,22 @@ void work_free(struct work *w); /* NULL is fine */
 
 struct batcher;
 
-/* Refuses beyond so many requests or bytes waiting, and half of either for one version. */
-struct batcher *batcher_create(size_t waiting_max, size_t bytes_max);
+/* Refuses beyond so many requests or bytes waiting, and half of either for one version. rows_max: of a batch,
+ * whatever its requests allow. */
+struct batcher *batcher_create(size_t waiting_max, size_t bytes_max, int64_t rows_max);
 void batcher_free(struct batcher *b); /* frees what waits */
 
 /* Takes w over on success. ERR_OVERLOAD: full, w stays the caller's. */
 int batcher_put(struct batcher *b, struct work *w, struct err *e);
 
-/* *batch is the caller's: requests of one version in order of arrival, together at most rows_max rows, or a
- * single larger one. *expired (may come along with an empty batch) gets those whose deadline has passed.
- * false: nothing waits. */
-bool batcher_take(struct batcher *b, int64_t rows_max, struct work **batch, struct work **expired);
+/* *batch is the caller's: requests of one version in order of arrival, together at most rows_max rows and at
+ * most the max_batch_rows of each of them, or a single larger one. *expired (may come along with an empty
+ * batch) gets those whose deadline has passed. false: nothing is ready at now_us, and batcher_due_us tells
+ * when. */
+bool batcher_take(struct batcher *b, int64_t now_us, struct work **batch, struct work **expired);
+
+/* When to take: 0 for now, INT64_MAX when nothing waits. */
+int64_t batcher_due_us(const struct batcher *b);
 
 /* The request of `from` with that id, or the first one of `from` whatever its id: the caller's; NULL when
  * none waits. */

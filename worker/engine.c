@@ -15,6 +15,8 @@
 #include "base/mem.h"
 #include "queue/inbox.h"
 #include "queue/redis_clock.h"
+#include "worker/engine_handover.h"
+#include "worker/engine_load.h"
 #include "worker/engine_loader.h"
 #include "worker/model_cache.h"
 #include "worker/serve.h"
@@ -40,6 +42,7 @@ struct engine {
     bool inbox_started;
     struct redis *redis; /* the inbox thread's */
     int64_t clock_measured_ms;
+    struct engine_load load; /* whoever describes */
 
     pthread_mutex_t lock; /* with wake: lets the inbox thread's back-off end early */
     pthread_cond_t wake;
@@ -60,6 +63,9 @@ static void on_record(struct engine *g, struct inbox_record record)
     switch (m.type) {
     case MESSAGE_MODEL_LOAD:
         engine__loader_load(g->loader, m.model.tenant_id, m.model.version_id);
+        break;
+    case MESSAGE_MODEL_REPLICATE:
+        engine__loader_replicate(g->loader, m.model.tenant_id, m.model.version_id);
         break;
     case MESSAGE_MODEL_UNLOAD:
         engine__loader_unload(g->loader, m.model.version_id);
@@ -132,7 +138,7 @@ int engine_create(struct engine **out, const struct engine_config *config, struc
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&g->wake, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    g->cache = model_cache_create(config->model_bytes_max);
+    g->cache = model_cache_create(config->model_bytes_max, config->predict_threads);
     g->redis = redis_create(config->redis, TIMEOUT_MS);
     g->serves = mem_alloc((size_t)config->predict_threads, sizeof(struct serve *));
     int rc = engine__loader_create(&g->loader, &g->config, g->cache, e);
@@ -163,6 +169,11 @@ static size_t in_work(const struct engine *g)
     size_t n = 0;
     for (int i = 0; i < g->config.predict_threads; i++) n += serve_in_work(g->serves[i]);
     return n;
+}
+
+int engine_hand_over(struct engine *g, int deadline_ms)
+{
+    return engine__hand_over(&g->config, g->cache, deadline_ms);
 }
 
 int engine_drain(struct engine *g, int deadline_ms)
@@ -197,15 +208,34 @@ void engine_free(struct engine *g)
     mem_free(g);
 }
 
+/* ---- from inside
+ * -------------------------------------------------------------------------------------------------- */
+
+void engine_load(struct engine *g, const char *tenant_id, const char *version_id)
+{
+    engine__loader_load(g->loader, tenant_id, version_id);
+}
+
+void engine_call(struct engine *g, struct buf *record, engine_reply_fn fn, void *arg)
+{
+    struct serve *idlest = g->serves[0];
+    for (int i = 1; i < g->config.predict_threads; i++)
+        if (serve_in_work(g->serves[i]) < serve_in_work(idlest)) idlest = g->serves[i];
+    serve_call(idlest, record, fn, arg);
+}
+
 /* ---- telling
  * ------------------------------------------------------------------------------------------------------ */
 
 void engine_describe(struct engine *g, struct heartbeat *h)
 {
     int64_t used = model_cache_bytes(g->cache);
-    h->model_bytes_max = g->config.model_bytes_max;
-    h->model_bytes_free = used < g->config.model_bytes_max ? g->config.model_bytes_max - used : 0;
+    h->model_bytes_max = model_cache_bytes_max(g->cache);
+    h->model_bytes_free = used < h->model_bytes_max ? h->model_bytes_max - used : 0;
     h->predict_waiting = (int)in_work(g);
+    int64_t wanted_us = 0;
+    for (int i = 0; i < g->config.predict_threads; i++) wanted_us += serve_wanted_us(g->serves[i]);
+    engine__load_describe(&g->load, g->cache, wanted_us, g->config.predict_threads, h);
     h->ports_len = 0;
     for (int i = 0; i < g->config.predict_threads && i < HEARTBEAT_PORTS_MAX; i++)
         snprintf(h->ports[h->ports_len++], LINK_ADDRESS_MAX, "%s", serve_address(g->serves[i]));

@@ -2,8 +2,8 @@
  * worker's inbox.
  *
  *   gateways ══ links ══▶ serving threads (worker/serve.h): batch, compute, count in Redis, answer
- *   inbox thread: LMPOP ─┬▶ MODEL_LOAD, MODEL_UNLOAD ─▶ loader thread: fetch, load, warm, announce
- *                        └▶ every other message ─▶ config.on_message
+ *   inbox thread: LMPOP ─┬▶ MODEL_LOAD, MODEL_REPLICATE, MODEL_UNLOAD ─▶ loader thread: fetch, load, warm,
+ * announce └▶ every other message ─▶ config.on_message
  *
  * create, start, drain and free are called from one thread; the rest from any. */
 #ifndef WORKER_ENGINE_H
@@ -43,17 +43,33 @@ struct engine;
 int engine_create(struct engine **out, const struct engine_config *config, struct err *e);
 int engine_start(struct engine *g, struct err *e); /* starts the threads; Redis may still be away */
 
+/* Once the heartbeat says that the worker drains: has every model in use loaded elsewhere, while predictions
+ * go on being answered. Returns when they are announced there or nobody is there, or after deadline_ms: 0 or
+ * ERR_TIMEOUT. */
+int engine_hand_over(struct engine *g, int deadline_ms);
+
 /* Un-announces every model, keeps answering what arrives, returns when nothing waits or after deadline_ms: 0
  * or ERR_TIMEOUT. */
 int engine_drain(struct engine *g, int deadline_ms);
 void engine_free(struct engine *g); /* joins; what still waits is dropped (the gateways ask another worker) */
 
-/* Fills what the heartbeat tells of the engine: model_bytes_max, model_bytes_free, predict_waiting. */
+/* Fills what the heartbeat tells of the engine: memory for models, ports, what waits, and how busy it is with
+ * which models. One thread at a time. */
 void engine_describe(struct engine *g, struct heartbeat *h);
 
 /* After heartbeat_publish said was_gone: announces every resident model again and re-publishes all usage
  * totals. Does not block: the engine's threads do it. */
 void engine_republish(struct engine *g);
+
+/* ---- for the worker itself; any thread, none blocks */
+
+/* Brings the version in, unless it is here. What becomes of it shows in the next call. */
+void engine_load(struct engine *g, const char *tenant_id, const char *version_id);
+
+/* A prediction from inside this process, by the serving thread that has the least to do; as serve_call. The
+ * answer is ERR_STALE where the version is not loaded. */
+typedef void (*engine_reply_fn)(void *arg, const char *record, size_t len);
+void engine_call(struct engine *g, struct buf *record, engine_reply_fn fn, void *arg);
 
 struct engine_stats {
     int64_t requests, rows, batches, expired, cancelled, refused, failed, replies_lost, loads, load_failures,

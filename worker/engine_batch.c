@@ -113,6 +113,7 @@ static void compute(struct run *r, int64_t staged)
             collect(r, seg);
     }
     r->counts->runs++;
+    r->counts->compute_us += us;
 }
 
 /* Fills the session again and again until every item is computed or has failed. */
@@ -176,6 +177,7 @@ static struct reply *answer(const struct run *r, const struct item *item, const 
 {
     struct reply *reply = item->rc ? NULL : answer_outputs(r, item, worker_inc);
     r->counts->requests++;
+    r->counts->queue_us += r->started_us - item->work->arrived_us;
     if (reply) {
         r->counts->rows += item->work->message.predict.rows;
         return reply;

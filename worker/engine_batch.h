@@ -9,6 +9,8 @@
 
 struct batch_counts {
     int64_t requests, rows, runs, failed;
+    int64_t compute_us; /* of the network alone */
+    int64_t queue_us;   /* that the requests waited before, together */
 };
 
 /* Computes batch (borrowed) on s and returns a reply per request, in any order; NULL only when memory is out

@@ -5,20 +5,32 @@
  * failures are the loader thread's, but for the failures' reading in load(), which the lock covers. */
 #include "worker/engine_loader.h"
 
+#include <errno.h>
+#include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/placement.h"
 
-enum { TIMEOUT_MS = 2000, ORDERS_MAX = 1024, FAILURES = 64, FAILURE_MS = 5000, RETRY_MS = 200 };
+enum {
+    TIMEOUT_MS = 2000,
+    ORDERS_MAX = 1024,
+    FAILURES = 64,
+    FAILURE_MS = PLACEMENT_FAIL_MS,
+    RETRY_MS = 200,
+    NICE = 5,
+    TRIM_EVERY = 32
+};
 
 struct order {
     struct order *next;
-    enum { LOAD, UNLOAD, DISOWN } kind;
+    enum { LOAD, REPLICATE, UNLOAD, DISOWN } kind;
     char tenant_id[ID_MAX], version_id[ID_MAX];
 };
 
@@ -39,6 +51,7 @@ struct loader {
         int64_t until_ms;
     } failures[FAILURES];
     size_t failures_next;
+    int untrimmed; /* loads since memory was last given back; the thread's own */
     struct loader_counts counts;
 };
 
@@ -84,6 +97,14 @@ static void withdraw_all(struct loader *l)
     mem_free(versions);
 }
 
+/* Whoever waits for the model is told why it does not come; not being able to is no harm. */
+static void tell_failure(struct loader *l, const char *version_id, const struct err *why)
+{
+    struct err e;
+    if (placement_fail(l->redis, version_id, why, &e))
+        log_warn("failure-not-told", "version=%s reason=\"%s\"", version_id, e.message);
+}
+
 /* ---- loading
  * ------------------------------------------------------------------------------------------------------ */
 
@@ -94,15 +115,30 @@ static void unload(struct loader *l, const char *version_id)
     if (model_cache_remove(l->cache, version_id)) log_info("model-unloaded", "version=%s", version_id);
 }
 
-static void make_room(struct loader *l, int64_t bytes)
+/* A replica is no reason for a warm model to leave. */
+static int make_room(struct loader *l, const struct order *o, int64_t bytes, struct err *e)
 {
     char victim[ID_MAX];
+    if (o->kind == REPLICATE && !model_cache_has_idle(l->cache, bytes, clock_mono_ms() - HEARTBEAT_IDLE_MS))
+        return err_set(e, ERR_LIMIT, NULL,
+                       "all models that stand where the replica's %lld bytes would be are in use",
+                       (long long)bytes);
     while (model_cache_victim(l->cache, bytes, victim)) {
         unload(l, victim);
         pthread_mutex_lock(&l->lock);
         l->counts.evictions++;
         pthread_mutex_unlock(&l->lock);
     }
+    return 0;
+}
+
+/* What a load needed for a while lies between what stays, in pieces that the next one does not fit into:
+ * without this, thousands of small models take a third more than is accounted. */
+static void give_back(struct loader *l)
+{
+    if (++l->untrimmed < TRIM_EVERY) return;
+    l->untrimmed = 0;
+    malloc_trim(0);
 }
 
 static int bring_in(struct loader *l, const struct order *o, struct err *e)
@@ -111,19 +147,21 @@ static int bring_in(struct loader *l, const struct order *o, struct err *e)
     struct buf artifact = {.limit =
                                (size_t)c->model_bytes_max}; /* a larger one is refused before it is read */
     struct resident *m = NULL;
+    struct resident_options options = {.sessions = c->predict_threads,
+                                       .batch_rows = c->batch_rows_max,
+                                       .pool_bytes = model_cache_pool_bytes(l->cache),
+                                       .limit_bytes = model_cache_bytes_max(l->cache)};
     int rc = c->fetch(c->arg, o->tenant_id, o->version_id, &artifact, e);
     if (rc == 0 && artifact.failed)
         rc = err_set(e, ERR_TOO_LARGE, NULL, "no room for the artifact: models have %lld bytes",
                      (long long)c->model_bytes_max);
-    if (rc == 0) {
-        make_room(l, (int64_t)artifact.len);
-        rc = resident_create(&m, o->tenant_id, o->version_id, artifact.data, artifact.len, c->predict_threads,
-                             c->batch_rows_max, c->model_bytes_max, e);
-    }
+    if (rc == 0) rc = make_room(l, o, (int64_t)artifact.len, e);
+    if (rc == 0)
+        rc = resident_create(&m, o->tenant_id, o->version_id, artifact.data, artifact.len, &options, e);
     buf_dispose(&artifact);
     if (rc) return rc;
-    make_room(l, m->bytes);
-    rc = model_cache_add(l->cache, m, e);
+    rc = make_room(l, o, m->bytes, e);
+    if (rc == 0) rc = model_cache_add(l->cache, m, e);
     if (rc) resident_free(m);
     return rc;
 }
@@ -151,15 +189,21 @@ static void load(struct loader *l, const struct order *o)
     struct err e = {0};
     int64_t begin = clock_mono_ms();
     int rc = bring_in(l, o, &e);
+    if (rc == ERR_LIMIT && o->kind == REPLICATE) { /* which says nothing of the model */
+        log_info("replica-refused", "version=%s reason=\"%s\"", o->version_id, e.message);
+        return;
+    }
     remember(l, o->version_id, rc == 0);
     if (rc) {
         log_warn("model-load-failed", "version=%s code=%s reason=\"%s\"", o->version_id, err_name(rc),
                  e.message);
+        tell_failure(l, o->version_id, &e);
         return;
     }
     log_info("model-loaded", "version=%s ms=%lld resident_bytes=%lld", o->version_id,
              (long long)(clock_mono_ms() - begin), (long long)model_cache_bytes(l->cache));
     announce(l, o->version_id);
+    give_back(l);
 }
 
 /* ---- the thread: called with the lock held, and released while they work
@@ -173,7 +217,7 @@ static void obey(struct loader *l)
     l->orders--;
     bool may_load = !l->withdrawn;
     pthread_mutex_unlock(&l->lock);
-    if (o->kind == LOAD && may_load) load(l, o);
+    if ((o->kind == LOAD || o->kind == REPLICATE) && may_load) load(l, o);
     if (o->kind == UNLOAD) unload(l, o->version_id);
     if (o->kind == DISOWN && !model_cache_holds(l->cache, o->version_id)) withdraw(l, o->version_id);
     mem_free(o);
@@ -212,6 +256,9 @@ static void retreat(struct loader *l)
 static void *run(void *arg)
 {
     struct loader *l = arg;
+    /* A thread of its own to Linux. Not idle: a request may be waiting for what is loaded here. */
+    if (setpriority(PRIO_PROCESS, (id_t)gettid(), NICE) != 0)
+        log_warn("loader-not-nice", "reason=\"%s\"", strerror(errno));
     pthread_mutex_lock(&l->lock);
     while (!l->stopping) {
         if (l->withdraw && !l->withdrawn)
@@ -249,8 +296,9 @@ static bool has_failed_lately(const struct loader *l, const char *version_id)
 static void enqueue(struct loader *l, int kind, const char *tenant_id, const char *version_id)
 {
     pthread_mutex_lock(&l->lock);
-    bool pointless = l->orders >= ORDERS_MAX || is_waiting(l, kind, version_id) ||
-                     (kind == LOAD && (l->withdraw || has_failed_lately(l, version_id)));
+    bool pointless =
+        l->orders >= ORDERS_MAX || is_waiting(l, kind, version_id) ||
+        ((kind == LOAD || kind == REPLICATE) && (l->withdraw || has_failed_lately(l, version_id)));
     if (!pointless) {
         struct order *o = mem_alloc(1, sizeof *o);
         o->kind = kind;
@@ -267,6 +315,11 @@ static void enqueue(struct loader *l, int kind, const char *tenant_id, const cha
 void engine__loader_load(struct loader *l, const char *tenant_id, const char *version_id)
 {
     enqueue(l, LOAD, tenant_id, version_id);
+}
+
+void engine__loader_replicate(struct loader *l, const char *tenant_id, const char *version_id)
+{
+    enqueue(l, REPLICATE, tenant_id, version_id);
 }
 
 void engine__loader_unload(struct loader *l, const char *version_id)

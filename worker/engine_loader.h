@@ -18,6 +18,8 @@ void engine__loader_free(
 /* Any thread, none blocks. A load that waits already, or failed within the last seconds, is not queued again.
  */
 void engine__loader_load(struct loader *l, const char *tenant_id, const char *version_id);
+/* As a load, but no model leaves for it that was used within HEARTBEAT_IDLE_MS. */
+void engine__loader_replicate(struct loader *l, const char *tenant_id, const char *version_id);
 void engine__loader_unload(struct loader *l, const char *version_id);
 /* Somebody believes that this worker holds the version; unless it does by now, says again that it does not.
  */

@@ -46,17 +46,18 @@ static int look_up(struct db *db, void *arg, struct err *e)
 }
 
 /* The whole of it at once: growing by doubling would need twice the memory. */
-static int read_all(struct look_up *l, struct buf *out, struct err *e)
+int fetch_blob(struct blob_store *s, const struct blob_key *key, const struct blob *blob, struct buf *out,
+               struct err *e)
 {
     struct blob_reader *r = NULL;
-    size_t bytes = (size_t)l->blob.bytes, done = 0, got = 1;
+    size_t bytes = (size_t)blob->bytes, done = 0, got = 1;
     char *room = buf_reserve(out, bytes);
-    if (!room) return err_set(e, ERR_TOO_LARGE, NULL, "no room for an artifact of %zu bytes", bytes);
-    int rc = blob_reader_open(&r, l->f->blobs, &l->key, &l->blob, e);
+    if (!room) return err_set(e, ERR_TOO_LARGE, NULL, "no room for a blob of %zu bytes", bytes);
+    int rc = blob_reader_open(&r, s, key, blob, e);
     for (; rc == 0 && done < bytes && got > 0; done += got)
         rc = blob_reader_read(r, room + done, bytes - done, &got, e);
     if (rc == 0 && done < bytes)
-        rc = err_set(e, ERR_CORRUPT, NULL, "the artifact ends after %zu of %zu bytes", done, bytes);
+        rc = err_set(e, ERR_CORRUPT, NULL, "the blob ends after %zu of %zu bytes", done, bytes);
     blob_reader_free(r);
     if (rc) return rc;
     out->len += bytes;
@@ -68,7 +69,7 @@ int fetch_version(void *arg, const char *tenant_id, const char *version_id, stru
 {
     struct look_up l = {.f = arg, .version_id = version_id};
     int rc = db_run(l.f->db, tenant_id, look_up, &l, e);
-    if (rc == 0) rc = read_all(&l, out, e);
+    if (rc == 0) rc = fetch_blob(l.f->blobs, &l.key, &l.blob, out, e);
     blob_key_wipe(&l.key);
     return rc;
 }

@@ -18,4 +18,8 @@ void fetch_free(struct fetch *f); /* NULL is fine */
  * ERR_TOO_LARGE when out's limit does not hold it. arg is a struct fetch. */
 int fetch_version(void *arg, const char *tenant_id, const char *version_id, struct buf *out, struct err *e);
 
+/* Appends the blob's plain bytes to out. ERR_TOO_LARGE where out has no room for them, ERR_CORRUPT. */
+int fetch_blob(struct blob_store *s, const struct blob_key *key, const struct blob *blob, struct buf *out,
+               struct err *e);
+
 #endif

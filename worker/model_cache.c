@@ -6,14 +6,34 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/clock.h"
 #include "base/mem.h"
 
-enum { BUCKETS = 4096 };
+/* POOL_PART: of the budget, for pooled sessions. POOL_SMALL: a session that takes more of its thread's pool
+ * than this part is not pooled, nor is one of more than POOLED_MOST_BYTES, which takes a serving thread long
+ * to make. */
+enum {
+    BUCKETS = 4096,
+    IDLE_LOOKED_AT = 512,
+    POOL_PART = 8,
+    POOL_SMALL = 4,
+    POOL_LEAST_BYTES = 1 << 20,
+    POOLED_MOST_BYTES = 2 << 20
+};
+
+/* A thread's sessions that come and go. */
+struct pool {
+    struct resident *oldest, *newest;
+    int64_t bytes;
+};
 
 struct model_cache {
     pthread_mutex_t lock;
     pthread_cond_t freed;
-    int64_t bytes_max, bytes;
+    int64_t bytes_max, bytes; /* of models */
+    int64_t pool_bytes_max;   /* of each pool */
+    struct pool *pools;       /* owned: one per predict thread */
+    int pools_len;
     size_t count;
     struct resident *buckets[BUCKETS];
     struct resident *oldest, *newest;
@@ -25,28 +45,10 @@ struct model_cache {
 void resident_free(struct resident *m)
 {
     if (!m) return;
-    for (int i = 0; i < m->sessions_len; i++) model_session_free(m->sessions[i]);
+    for (int i = 0; m->sessions && i < m->sessions_len; i++) model_session_free(m->sessions[i].session);
     mem_free(m->sessions);
     model_free(m->model);
     mem_free(m);
-}
-
-static int make_sessions(struct resident *m, int sessions, int64_t batch_rows, int64_t limit_bytes,
-                         struct err *e)
-{
-    m->sessions = mem_try_alloc((size_t)sessions, sizeof *m->sessions);
-    if (!m->sessions)
-        return err_set(e, ERR_NOMEM, NULL, "no memory for the sessions of model %s", m->version_id);
-    while (m->sessions_len < sessions) {
-        int rc = model_session_create(&m->sessions[m->sessions_len], m->model, batch_rows, e);
-        if (rc) return rc;
-        m->bytes += (int64_t)model_session_bytes(m->sessions[m->sessions_len++]);
-        if (m->bytes > limit_bytes)
-            return err_set(e, ERR_TOO_LARGE, NULL,
-                           "model %s needs more than the %lld bytes that this worker has for models",
-                           m->version_id, (long long)limit_bytes);
-    }
-    return 0;
 }
 
 /* A row of zeros and empty texts for each input; *data_out is what they point into. */
@@ -72,7 +74,7 @@ static int dummy_row(const struct signature *s, struct model_input **inputs_out,
 }
 
 /* A model with categories may refuse the empty text; then it has at least staged a row. */
-static int warm(const struct resident *m, struct err *e)
+static int warm(const struct resident *m, struct model_session *session, struct err *e)
 {
     const struct signature *s = model_signature(m->model);
     struct model_input *inputs = NULL;
@@ -80,30 +82,55 @@ static int warm(const struct resident *m, struct err *e)
     struct model_output *outputs = mem_try_alloc(s->n_outputs, sizeof *outputs);
     int rc =
         outputs ? dummy_row(s, &inputs, &data, e) : err_set(e, ERR_NOMEM, NULL, "no memory to warm a model");
-    for (int i = 0; i < m->sessions_len && rc == 0; i++) {
-        rc = model_predict(m->sessions[i], inputs, 1, outputs, e);
-        if (rc == ERR_INVALID) rc = 0;
-    }
+    if (rc == 0) rc = model_predict(session, inputs, 1, outputs, e);
     mem_free(outputs);
     mem_free(inputs);
     mem_free(data);
-    return rc;
+    return rc == ERR_INVALID ? 0 : rc;
+}
+
+static int make_session(struct resident *m, int i, struct err *e)
+{
+    int rc = model_session_create(&m->sessions[i].session, m->model, m->batch_rows, e);
+    return rc ? rc : warm(m, m->sessions[i].session, e);
+}
+
+/* The first one tells how large they are, and so whether they come and go. */
+static int make_sessions(struct resident *m, const struct resident_options *o, struct err *e)
+{
+    int rc = make_session(m, 0, e);
+    if (rc) return rc;
+    m->session_bytes = (int64_t)model_session_bytes(m->sessions[0].session);
+    m->pooled = m->session_bytes <= o->pool_bytes / POOL_SMALL && m->session_bytes <= POOLED_MOST_BYTES;
+    if (!m->pooled) m->bytes += m->session_bytes * m->sessions_len;
+    if (m->bytes > o->limit_bytes)
+        return err_set(e, ERR_TOO_LARGE, NULL,
+                       "model %s needs more than the %lld bytes that this worker has for models",
+                       m->version_id, (long long)o->limit_bytes);
+    for (int i = 1; i < m->sessions_len && !m->pooled && rc == 0; i++) rc = make_session(m, i, e);
+    if (!m->pooled) return rc;
+    model_session_free(m->sessions[0].session);
+    m->sessions[0].session = NULL;
+    return 0;
 }
 
 int resident_create(struct resident **out, const char *tenant_id, const char *version_id,
-                    const void *artifact, size_t len, int sessions, int64_t batch_rows, int64_t limit_bytes,
-                    struct err *e)
+                    const void *artifact, size_t len, const struct resident_options *o, struct err *e)
 {
     *out = NULL;
     struct resident *m = mem_alloc(1, sizeof *m);
     snprintf(m->version_id, ID_MAX, "%s", version_id);
     snprintf(m->tenant_id, ID_MAX, "%s", tenant_id);
-    int rc = model_load(&m->model, artifact, len, (size_t)limit_bytes, e);
+    m->batch_rows = o->batch_rows;
+    m->sessions_len = o->sessions;
+    m->sessions = mem_try_alloc((size_t)o->sessions, sizeof *m->sessions);
+    int rc = m->sessions
+                 ? model_load(&m->model, artifact, len, (size_t)o->limit_bytes, e)
+                 : err_set(e, ERR_NOMEM, NULL, "no memory for the sessions of model %s", m->version_id);
     if (rc == 0) {
-        m->bytes = (int64_t)model_bytes(m->model);
-        rc = make_sessions(m, sessions, batch_rows, limit_bytes, e);
+        m->bytes = (int64_t)(model_bytes(m->model) + sizeof *m + (size_t)o->sessions * sizeof *m->sessions);
+        rc = make_sessions(m, o, e);
     }
-    if (rc == 0) rc = warm(m, e);
     if (rc) {
         resident_free(m);
         return rc;
@@ -139,16 +166,49 @@ static void link_newest(struct model_cache *c, struct resident *m)
     c->newest = m;
 }
 
+static void pool_remove(struct pool *p, struct resident *m, int thread)
+{
+    struct resident_session *at = &m->sessions[thread];
+    *(at->older ? &at->older->sessions[thread].newer : &p->oldest) = at->newer;
+    *(at->newer ? &at->newer->sessions[thread].older : &p->newest) = at->older;
+    at->older = at->newer = NULL;
+    p->bytes -= m->session_bytes;
+}
+
+static void pool_add(struct pool *p, struct resident *m, int thread)
+{
+    struct resident_session *at = &m->sessions[thread];
+    at->older = p->newest;
+    at->newer = NULL;
+    *(p->newest ? &p->newest->sessions[thread].newer : &p->oldest) = m;
+    p->newest = m;
+    p->bytes += m->session_bytes;
+}
+
 /* ---- the cache
  * -------------------------------------------------------------------------------------------------- */
 
-struct model_cache *model_cache_create(int64_t bytes_max)
+struct model_cache *model_cache_create(int64_t bytes_max, int threads)
 {
     struct model_cache *c = mem_alloc(1, sizeof *c);
     pthread_mutex_init(&c->lock, NULL);
     pthread_cond_init(&c->freed, NULL);
-    c->bytes_max = bytes_max;
+    c->pool_bytes_max = bytes_max / POOL_PART / threads;
+    if (c->pool_bytes_max < POOL_LEAST_BYTES) c->pool_bytes_max = 0;
+    c->bytes_max = bytes_max - c->pool_bytes_max * threads;
+    c->pools = mem_alloc((size_t)threads, sizeof *c->pools);
+    c->pools_len = threads;
     return c;
+}
+
+int64_t model_cache_pool_bytes(const struct model_cache *c)
+{
+    return c->pool_bytes_max;
+}
+
+int64_t model_cache_bytes_max(const struct model_cache *c)
+{
+    return c->bytes_max;
 }
 
 void model_cache_free(struct model_cache *c)
@@ -161,16 +221,19 @@ void model_cache_free(struct model_cache *c)
     }
     pthread_cond_destroy(&c->freed);
     pthread_mutex_destroy(&c->lock);
+    mem_free(c->pools);
     mem_free(c);
 }
 
 struct resident *model_cache_acquire(struct model_cache *c, const char *tenant_id, const char *version_id)
 {
+    int64_t now_ms = clock_mono_ms();
     pthread_mutex_lock(&c->lock);
     struct resident *m = *slot_of(c, version_id);
     if (m && strcmp(m->tenant_id, tenant_id) != 0) m = NULL;
     if (m) {
         m->users++;
+        m->used_ms = now_ms;
         unlink_age(c, m);
         link_newest(c, m);
     }
@@ -184,6 +247,50 @@ void model_cache_release(struct model_cache *c, struct resident *m)
     assert(m->users > 0);
     if (--m->users == 0 && m->leaving) pthread_cond_broadcast(&c->freed);
     pthread_mutex_unlock(&c->lock);
+}
+
+/* Only the thread itself puts sessions into its pool and makes room there, so that nobody frees one that it
+ * uses. */
+static int make_pooled(struct model_cache *c, struct resident *m, int thread, struct err *e)
+{
+    struct pool *p = &c->pools[thread];
+    struct model_session *made, *gone = NULL;
+    do {
+        gone = NULL;
+        pthread_mutex_lock(&c->lock);
+        struct resident *last = p->bytes + m->session_bytes > c->pool_bytes_max ? p->oldest : NULL;
+        if (last) {
+            pool_remove(p, last, thread);
+            gone = last->sessions[thread].session;
+            last->sessions[thread].session = NULL;
+        }
+        pthread_mutex_unlock(&c->lock);
+        model_session_free(gone);
+    } while (gone);
+    int rc = model_session_create(&made, m->model, m->batch_rows, e);
+    if (rc) return rc;
+    pthread_mutex_lock(&c->lock);
+    m->sessions[thread].session = made;
+    pool_add(p, m, thread);
+    pthread_mutex_unlock(&c->lock);
+    return 0;
+}
+
+int model_cache_session(struct model_cache *c, struct resident *m, int thread, struct model_session **out,
+                        struct err *e)
+{
+    struct resident_session *at = &m->sessions[thread];
+    int rc = 0;
+    if (m->pooled && !at->session) {
+        rc = make_pooled(c, m, thread, e);
+    } else if (m->pooled) {
+        pthread_mutex_lock(&c->lock);
+        pool_remove(&c->pools[thread], m, thread);
+        pool_add(&c->pools[thread], m, thread);
+        pthread_mutex_unlock(&c->lock);
+    }
+    *out = rc ? NULL : at->session;
+    return rc;
 }
 
 bool model_cache_holds(struct model_cache *c, const char *version_id)
@@ -201,6 +308,7 @@ int model_cache_add(struct model_cache *c, struct resident *m, struct err *e)
     int rc = *slot ? ERR_CONFLICT : c->bytes + m->bytes > c->bytes_max ? ERR_LIMIT : 0;
     if (rc == 0) {
         m->hash_next = NULL;
+        m->used_ms = clock_mono_ms();
         *slot = m;
         link_newest(c, m);
         c->bytes += m->bytes;
@@ -224,6 +332,39 @@ bool model_cache_victim(struct model_cache *c, int64_t bytes, char version_id[ID
     return found;
 }
 
+/* With the lock held. */
+static int64_t idle_bytes(const struct model_cache *c, int64_t before_ms)
+{
+    int64_t bytes = 0;
+    const struct resident *m = c->oldest;
+    for (int i = 0; m && m->used_ms < before_ms && i < IDLE_LOOKED_AT; i++, m = m->newer) bytes += m->bytes;
+    return bytes;
+}
+
+int64_t model_cache_idle_bytes(struct model_cache *c, int64_t before_ms)
+{
+    pthread_mutex_lock(&c->lock);
+    int64_t bytes = idle_bytes(c, before_ms);
+    pthread_mutex_unlock(&c->lock);
+    return bytes;
+}
+
+bool model_cache_has_idle(struct model_cache *c, int64_t bytes, int64_t before_ms)
+{
+    pthread_mutex_lock(&c->lock);
+    bool fits = c->bytes - idle_bytes(c, before_ms) + bytes <= c->bytes_max;
+    pthread_mutex_unlock(&c->lock);
+    return fits;
+}
+
+void model_cache_each_used(struct model_cache *c, int64_t since_ms,
+                           void (*each)(void *arg, struct resident *m), void *arg)
+{
+    pthread_mutex_lock(&c->lock);
+    for (struct resident *m = c->newest; m && m->used_ms >= since_ms; m = m->older) each(arg, m);
+    pthread_mutex_unlock(&c->lock);
+}
+
 bool model_cache_remove(struct model_cache *c, const char *version_id)
 {
     pthread_mutex_lock(&c->lock);
@@ -233,6 +374,8 @@ bool model_cache_remove(struct model_cache *c, const char *version_id)
         unlink_age(c, m);
         m->leaving = true;
         while (m->users > 0) pthread_cond_wait(&c->freed, &c->lock);
+        for (int i = 0; m->pooled && i < m->sessions_len; i++)
+            if (m->sessions[i].session) pool_remove(&c->pools[i], m, i);
     }
     pthread_mutex_unlock(&c->lock);
     if (!m) return false;
@@ -259,6 +402,15 @@ int64_t model_cache_bytes(struct model_cache *c)
 {
     pthread_mutex_lock(&c->lock);
     int64_t bytes = c->bytes;
+    pthread_mutex_unlock(&c->lock);
+    return bytes;
+}
+
+int64_t model_cache_pool_used(struct model_cache *c)
+{
+    int64_t bytes = 0;
+    pthread_mutex_lock(&c->lock);
+    for (int i = 0; i < c->pools_len; i++) bytes += c->pools[i].bytes;
     pthread_mutex_unlock(&c->lock);
     return bytes;
 }

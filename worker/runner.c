@@ -24,7 +24,8 @@ struct talk {
     int64_t asked_us;
     /* What the supervisor wishes. */
     bool cancel, yield, yield_now, save;
-    int64_t began_us, stepped_us; /* when the run began, and took its first step; 0: not yet */
+    bool measures;                /* an evaluate job: measuring is all that it may have to do */
+    int64_t began_us, stepped_us; /* when the run began, and got somewhere; 0: not yet */
     int file;                     /* where the next checkpoint goes: 0 or 1 */
     bool ending;                  /* because of a yield: the checkpoint that comes is the last one */
     bool marked;                  /* …and has come */
@@ -169,6 +170,7 @@ static void mark_to_json(const struct talk *t, struct json_writer *w)
 {
     jw_kint(w, "file", t->marked_file);
     jw_kint(w, "bytes", (int64_t)t->mark.bytes);
+    if (t->mark.part[0]) jw_kstr(w, "part", t->mark.part);
     jw_kint(w, "epoch", t->mark.epoch);
     jw_kint(w, "step", t->mark.step);
     jw_knum(w, "took_ms", t->mark.took_ms);
@@ -208,11 +210,21 @@ static void on_refused(void *ctx, const char *why)
     send_line(ctx, &line);
 }
 
+/* Whether that is something which an attempt that goes on from here need not do again: a step, the end of a
+ * trial or fold that is solved in one, or a batch of rows that only have to be measured. */
+static bool is_headway(const struct talk *t, const struct train_progress *p)
+{
+    static const char *const phases[] = {"train", "trial", "fold"};
+    for (size_t i = 0; i < sizeof phases / sizeof *phases; i++)
+        if (strcmp(p->phase, phases[i]) == 0) return true;
+    return t->measures && !p->part && strcmp(p->phase, "evaluate") == 0;
+}
+
 static void on_progress(void *ctx, const struct train_progress *p)
 {
     struct talk *t = ctx;
     struct buf line = {0};
-    if (t->stepped_us == 0 && strcmp(p->phase, "train") == 0) t->stepped_us = clock_mono_us();
+    if (t->stepped_us == 0 && is_headway(t, p)) t->stepped_us = clock_mono_us();
     struct json_writer w;
     jw_init(&w, &line);
     jw_obj(&w);
@@ -432,6 +444,7 @@ int runner_run(int control_fd, int artifact_fd)
     int rc = read_start(&t, &start, &e);
     if (rc == 0) rc = take_start(&request, &job, start, &e);
     if (rc != 0) err_prefix(&e, "the start of the run");
+    t.measures = strcmp(job, "evaluate") == 0;
     t.began_us = clock_mono_us();
     if (rc == 0) rc = dispatch_run(&result, job, &request, &callbacks, &e);
     say_end(&t, rc, &result, &e);

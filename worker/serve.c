@@ -3,13 +3,16 @@
 #include "worker/serve.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 #include <event2/event.h>
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/link.h"
@@ -21,12 +24,14 @@
 /* NAME_LEN: of a socket's name, the random end of the incarnation: paths of sockets are short. */
 enum { ACCEPT_PAUSE_MS = 100, NAME_LEN = 12 };
 
-/* A gateway's loop. Its memory stays until nothing of it is in work. */
+/* A gateway's loop, or one call from inside this process. Its memory stays until nothing of it is in work. */
 struct client {
     struct serve *owner;
     struct client *prev, *next;
-    struct link *link; /* NULL once it is gone */
-    size_t works;      /* requests of it in work */
+    struct link *link;       /* NULL once it is gone, and of a call */
+    serve_reply_fn on_reply; /* of a call that has not been answered; else NULL */
+    void *reply_arg;
+    size_t works; /* requests of it in work */
 };
 
 struct serve {
@@ -34,9 +39,11 @@ struct serve {
     struct loop *loop; /* owned, as all below */
     pthread_t thread;
     bool started;
+    _Atomic int tid; /* 0: it has not run yet */
     char address[LINK_ADDRESS_MAX];
-    int fd;
-    struct event *acceptable, *resume, *compute, *again;
+    int fd, timer_fd;
+    struct event *acceptable, *resume, *compute, *again, *timer;
+    int64_t armed_us; /* when the timer fires; INT64_MAX: not at all */
     struct client *clients;
     struct batcher *batcher;
     struct biller *biller;
@@ -52,6 +59,7 @@ struct serve {
 static void client_release(struct client *c)
 {
     if (c->link || c->works) return;
+    if (c->on_reply) c->on_reply(c->reply_arg, NULL, 0);
     *(c->prev ? &c->prev->next : &c->owner->clients) = c->next;
     if (c->next) c->next->prev = c->prev;
     mem_free(c);
@@ -96,7 +104,10 @@ static void deliver(void *arg, struct reply *r)
     (void)arg;
     struct client *c = r->to;
     r->next = NULL;
-    if (c->link && link_send(c->link, r->record.data, r->record.len) != 0) {
+    if (c->on_reply) {
+        c->on_reply(c->reply_arg, r->record.data, r->record.len);
+        c->on_reply = NULL;
+    } else if (c->link && link_send(c->link, r->record.data, r->record.len) != 0) {
         c->owner->lost++; /* a gateway that does not read: its deadlines tell */
         log_warn("reply-lost", "bytes=%zu waiting=%zu", r->record.len, link_waiting(c->link));
     }
@@ -111,6 +122,37 @@ static void compute_soon(struct serve *s)
     if (s->computing) return;
     s->computing = true;
     event_active(s->compute, EV_READ, 1); /* behind what is readable now */
+}
+
+/* A timer of the kernel's, in nanoseconds: the loop's own are cut to milliseconds. One that is set too early
+ * only looks once more. */
+static void compute_at(struct serve *s, int64_t due_us)
+{
+    struct itimerspec at = {
+        .it_value = {.tv_sec = due_us / 1000000, .tv_nsec = (long)(due_us % 1000000) * 1000}};
+    if (due_us >= s->armed_us) return;
+    s->armed_us = due_us;
+    if (timerfd_settime(s->timer_fd, TFD_TIMER_ABSTIME, &at, NULL) != 0) compute_soon(s);
+}
+
+/* Now, or when what is held back for company is due. */
+static void compute_when_due(struct serve *s)
+{
+    int64_t due_us = batcher_due_us(s->batcher);
+    if (due_us == 0)
+        compute_soon(s);
+    else
+        compute_at(s, due_us);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    (void)what;
+    struct serve *s = arg;
+    uint64_t times;
+    if (read(fd, &times, sizeof times) != (ssize_t)sizeof times) return;
+    s->armed_us = INT64_MAX;
+    compute_soon(s);
 }
 
 static void refuse(struct serve *s, struct work *w, const struct err *e, int code)
@@ -144,7 +186,7 @@ static void on_predict(struct client *c, const struct message *m)
         refuse(s, w, &e, rc);
         return;
     }
-    compute_soon(s);
+    compute_when_due(s);
 }
 
 static void on_cancel(struct client *c, uint64_t request_id)
@@ -173,6 +215,43 @@ static void on_record(void *arg, const char *data, size_t len)
         link_refuse(c->link, "a message that belongs elsewhere");
 }
 
+/* ---- calls from inside this process ---- */
+
+struct inside_call {
+    struct serve *s;
+    struct buf record; /* owned */
+    serve_reply_fn fn;
+    void *arg;
+};
+
+static void take_call(void *arg)
+{
+    struct inside_call *k = arg;
+    struct serve *s = k->s;
+    struct client *c = mem_alloc(1, sizeof *c);
+    struct message m;
+    struct err e;
+    *c = (struct client){.owner = s, .next = s->clients, .on_reply = k->fn, .reply_arg = k->arg, .works = 1};
+    if (c->next) c->next->prev = c;
+    s->clients = c;
+    s->in_work++;
+    if (message_decode(&m, s->scratch, MESSAGE_TENSORS_MAX, k->record.data, k->record.len, &e))
+        log_warn("message-refused", "reason=\"%s\"", e.message);
+    else if (m.type == MESSAGE_PREDICT)
+        on_predict(c, &m);
+    buf_dispose(&k->record);
+    mem_free(k);
+    work_done(c); /* the call itself; its request counts for itself */
+}
+
+void serve_call(struct serve *s, struct buf *record, serve_reply_fn fn, void *arg)
+{
+    struct inside_call *k = mem_alloc(1, sizeof *k);
+    *k = (struct inside_call){.s = s, .record = *record, .fn = fn, .arg = arg};
+    *record = (struct buf){0};
+    loop_post(s->loop, take_call, k);
+}
+
 /* ---- computing ---- */
 
 /* The model left between the gateway's choice and now: ask another worker. */
@@ -187,15 +266,33 @@ static void answer_stale(struct serve *s, struct work *batch)
     }
 }
 
+static void refuse_all(struct serve *s, struct work *batch, const struct err *e, int code)
+{
+    for (struct work *w = batch, *next; w; w = next) {
+        next = w->next;
+        s->refused++;
+        refuse(s, w, e, code);
+    }
+}
+
 static void run(struct serve *s, struct resident *m, struct work *batch)
 {
     struct batch_counts counts = {0};
-    struct reply *replies = engine__batch_run(m->sessions[s->config.index], model_signature(m->model), batch,
-                                              s->config.engine->inc, &counts);
+    struct model_session *session;
+    struct err e = {0};
+    if (model_cache_session(s->config.cache, m, s->config.index, &session, &e) != 0) {
+        refuse_all(s, batch, &e, ERR_OVERLOAD);
+        return;
+    }
+    struct reply *replies =
+        engine__batch_run(session, model_signature(m->model), batch, s->config.engine->inc, &counts);
     s->requests += counts.requests;
     s->rows += counts.rows;
     s->batches += counts.runs;
     s->failed += counts.failed;
+    atomic_fetch_add_explicit(&m->cost.requests, counts.requests, memory_order_relaxed);
+    atomic_fetch_add_explicit(&m->cost.compute_us, counts.compute_us, memory_order_relaxed);
+    atomic_fetch_add_explicit(&m->cost.queue_us, counts.queue_us, memory_order_relaxed);
     for (struct work *w = batch, *next; w; w = next) {
         next = w->next;
         if (!w->answered) work_done(w->from); /* no memory even for an error */
@@ -236,14 +333,18 @@ static void on_compute(evutil_socket_t fd, short what, void *arg)
     struct serve *s = arg;
     struct work *batch, *expired;
     s->computing = false;
-    if (!batcher_take(s->batcher, s->config.engine->batch_rows_max, &batch, &expired)) return;
+    batcher_take(s->batcher, clock_mono_us(), &batch, &expired);
     for (struct work *w = expired, *next; w; w = next) {
         next = w->next;
         s->expired++;
         drop(w);
     }
     if (batch) compute(s, batch);
-    if (batcher_waiting(s->batcher) == 0 || s->computing) return;
+    if (s->computing) return;
+    if (batcher_due_us(s->batcher) > 0) {
+        compute_at(s, batcher_due_us(s->batcher));
+        return;
+    }
     s->computing = true;
     event_add(s->again, &(struct timeval){0}); /* the sockets first */
 }
@@ -349,7 +450,7 @@ static int open_port(struct serve *s, struct err *e)
 
 static void close_all(struct serve *s)
 {
-    struct event *events[] = {s->acceptable, s->resume, s->compute, s->again};
+    struct event *events[] = {s->acceptable, s->resume, s->compute, s->again, s->timer};
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         if (events[i]) event_free(events[i]);
     batcher_free(s->batcher);
@@ -358,6 +459,7 @@ static void close_all(struct serve *s)
         link_free(c->link);
         mem_free(c);
     }
+    if (s->timer_fd >= 0) close(s->timer_fd);
     if (s->fd >= 0) close(s->fd);
     if (s->fd >= 0 && strncmp(s->address, "unix:/", 6) == 0) unlink(s->address + 5);
 }
@@ -369,7 +471,8 @@ int serve_create(struct serve **out, const struct serve_config *config, struct e
     size_t threads = (size_t)c->predict_threads;
     *out = NULL;
     s->config = *config;
-    s->fd = -1;
+    s->fd = s->timer_fd = -1;
+    s->armed_us = INT64_MAX;
     int rc = open_port(s, e);
     if (rc == 0) rc = loop_create(&s->loop, e);
     if (rc) {
@@ -378,18 +481,21 @@ int serve_create(struct serve **out, const struct serve_config *config, struct e
     }
     link_key(s->key, c->redis);
     s->scratch = mem_alloc(MESSAGE_TENSORS_MAX, sizeof *s->scratch);
-    s->batcher = batcher_create(c->waiting_max / threads, c->waiting_bytes_max / threads);
+    s->batcher = batcher_create(c->waiting_max / threads, c->waiting_bytes_max / threads, c->batch_rows_max);
     s->biller = biller_create(s->loop, c->redis, c->inc, config->index, deliver, s);
     struct event_base *base = loop_base(s->loop);
     s->acceptable = event_new(base, s->fd, EV_READ | EV_PERSIST, on_acceptable, s);
     s->resume = evtimer_new(base, on_resume, s);
     s->compute = event_new(base, -1, 0, on_compute, s);
     s->again = evtimer_new(base, on_again, s);
-    if (!s->acceptable || !s->resume || !s->compute || !s->again) {
+    s->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    s->timer = s->timer_fd < 0 ? NULL : event_new(base, s->timer_fd, EV_READ | EV_PERSIST, on_timer, s);
+    if (!s->acceptable || !s->resume || !s->compute || !s->again || !s->timer) {
         serve_free(s);
-        return err_set(e, ERR_NOMEM, NULL, "no memory for a serving thread");
+        return err_set(e, ERR_NOMEM, NULL, "no memory or no descriptors for a serving thread");
     }
     event_add(s->acceptable, NULL);
+    event_add(s->timer, NULL);
     *out = s;
     return 0;
 }
@@ -397,6 +503,7 @@ int serve_create(struct serve **out, const struct serve_config *config, struct e
 static void *run_loop(void *arg)
 {
     struct serve *s = arg;
+    s->tid = gettid();
     loop_run(s->loop);
     return NULL;
 }
@@ -451,6 +558,23 @@ static void republish(void *arg)
 {
     struct serve *s = arg;
     biller_republish(s->biller);
+}
+
+/* Where the kernel does not tell how long the thread waited for a processor, what it took is all there is. */
+int64_t serve_wanted_us(const struct serve *s)
+{
+    char path[64], text[64] = "";
+    long long ran_ns = 0, waited_ns = 0;
+    clockid_t clock;
+    struct timespec t = {0};
+    if (!s->tid) return 0;
+    snprintf(path, sizeof path, "/proc/self/task/%d/schedstat", s->tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, text, sizeof text - 1);
+    if (fd >= 0) close(fd);
+    if (n > 0 && sscanf(text, "%lld %lld", &ran_ns, &waited_ns) == 2) return (ran_ns + waited_ns) / 1000;
+    if (pthread_getcpuclockid(s->thread, &clock) == 0) clock_gettime(clock, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
 void serve_republish(struct serve *s)

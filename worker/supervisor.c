@@ -15,10 +15,13 @@
 #include "base/mem.h"
 #include "queue/changed.h"
 #include "queue/inbox.h"
+#include "worker/predict_job.h"
 
 /* A worker that stands still inside a transaction must not keep the reaper from its job for longer than this.
  */
 enum { REDIS_TIMEOUT_MS = 2000, SLOT_STATEMENT_MS = 5000, SLOT_IDLE_TX_MS = 3000 };
+/* Threads for what takes no slot, of which the scheduler never sends more (scheduler/aside.c). */
+enum { ASIDE_THREADS = 4 };
 
 /* ---- runs, under the lock ---- */
 
@@ -186,11 +189,11 @@ void supervisor__tell_model(struct supervisor *s, const char *tenant_id, const c
 
 /* ---- slot threads ---- */
 
-static void note_size(struct supervisor *s, struct run *run, const struct job *job)
+static void note_size(struct supervisor *s, struct run *run, const struct order *order)
 {
     pthread_mutex_lock(&s->lock);
-    run->memory_bytes = job->memory_bytes;
-    run->slots = job->threads;
+    run->memory_bytes = order->job.memory_bytes;
+    run->slots = order_predicts(order) ? 0 : order->job.threads;
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -215,7 +218,7 @@ static void carry_out(struct slot *slot, struct run *run)
     struct err e = {0};
     int artifact_fd = -1;
     int rc = load_patiently(order, slot, run, &e);
-    if (rc == 0) note_size(slot->s, run, &order->job);
+    if (rc == 0) note_size(slot->s, run, order);
     enum run_wish wish = run_wish_of(slot->s, run);
     if (rc != 0 && rc != ERR_STALE && wish < RUN_LEAVE) {
         outcome.type = OUTCOME_CRASHED;
@@ -224,6 +227,8 @@ static void carry_out(struct slot *slot, struct run *run)
         outcome.type = OUTCOME_CANCELLED;
     } else if (wish == RUN_LEAVE) {
         outcome.type = OUTCOME_YIELDED;
+    } else if (rc == 0 && order_predicts(order)) {
+        predict_job_run(&outcome, slot, run, order);
     } else if (rc == 0) {
         log_info("job_started", "job=%s fence=%lld attempt=%d", run->job_id, (long long)run->fence,
                  order->job.attempt);
@@ -234,6 +239,7 @@ static void carry_out(struct slot *slot, struct run *run)
     if (outcome.checkpoint_fd >= 0) close(outcome.checkpoint_fd);
     mem_free(outcome.metrics);
     mem_free(outcome.signature);
+    buf_dispose(&outcome.answer);
     blob_key_wipe(&order->key);
     mem_free(order);
 }
@@ -343,7 +349,9 @@ int supervisor_create(struct supervisor **out, const struct supervisor_config *c
                                  .arg = s};
     int rc = make_empty_dir(s, e);
     if (rc == 0) rc = lease_create(&s->leases, &lease, e);
-    for (int i = 0; i < config->slots && rc == 0; i++) rc = start_slot(s, e);
+    int threads = config->slots + ASIDE_THREADS;
+    if (threads > HEARTBEAT_JOBS_MAX) threads = HEARTBEAT_JOBS_MAX;
+    for (int i = 0; i < threads && rc == 0; i++) rc = start_slot(s, e);
     if (rc != 0) {
         supervisor_free(s);
         return rc;

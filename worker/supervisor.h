@@ -1,4 +1,5 @@
-/* Training jobs on a worker: a thread per slot, each with one sandboxed tenor-runner child at a time.
+/* Jobs on a worker: a thread per slot, each with one sandboxed tenor-runner child at a time, and a few
+ * threads more for jobs that take no slot, because the predict engine computes them (worker/predict_job.h).
  *
  *   JOB_RUN ─▶ accepted (lease kept from here) ─▶ slot thread: load row, check fence
  *                                              ─▶ runner child + feeders ─▶ outcome
@@ -25,6 +26,7 @@
 #include "queue/heartbeat.h"
 #include "queue/redis.h"
 #include "store/blob.h"
+#include "worker/engine.h"
 
 struct supervisor;
 
@@ -33,10 +35,11 @@ struct supervisor_config {
     const char *postgres_url;          /* all borrowed until supervisor_free */
     const struct redis_address *redis; /* where JOB_ENDED goes */
     struct blob_store *blobs;
-    const char *runner;       /* path of tenor-runner */
-    const char *work_dir;     /* writable; holds the empty folder that runners see */
-    int slots;                /* 1 … HEARTBEAT_JOBS_MAX */
-    int64_t job_memory_bytes; /* of all jobs together, as the scheduler is told; 0: no limit */
+    struct engine *const *engine; /* that computes predict jobs; there before the first of them comes */
+    const char *runner;           /* path of tenor-runner */
+    const char *work_dir;         /* writable; holds the empty folder that runners see */
+    int slots;                    /* 1 … HEARTBEAT_JOBS_MAX */
+    int64_t job_memory_bytes;     /* of all jobs together, as the scheduler is told; 0: no limit */
     int64_t lease_ms;
     int64_t checkpoint_ms; /* so often a run lays down a checkpoint, from which the next attempt goes on */
 };

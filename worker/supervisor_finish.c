@@ -23,6 +23,7 @@ struct finish {
     bool has_checkpoint;
     struct blob blob; /* the checkpoint's */
     int64_t epoch, step;
+    const char *part; /* borrowed */
 };
 
 /* ---- transactions ---- */
@@ -43,7 +44,7 @@ static int crash_tx(struct db *db, void *arg, struct err *e)
 static int yield_tx(struct db *db, void *arg, struct err *e)
 {
     const struct finish *f = arg;
-    struct job_checkpoint c = {.blob = &f->blob, .epoch = f->epoch, .step = f->step};
+    struct job_checkpoint c = {.blob = &f->blob, .epoch = f->epoch, .step = f->step, .part = f->part};
     return job_yield(db, f->run->job_id, f->run->fence, f->has_checkpoint ? &c : NULL, f->reason, e);
 }
 
@@ -171,12 +172,27 @@ static void settle_done(struct finish *f, const struct order *order, const struc
     if (rc == 0 && makes) supervisor__tell_model(f->slot->s, f->run->tenant_id, order->job.model);
 }
 
+static void settle_answer(struct finish *f, const struct order *order, const struct outcome *outcome)
+{
+    struct err e = {0};
+    struct blob output;
+    struct job_answer answer = {.output = &output, .compute_us = outcome->compute_us};
+    int rc = write_blob(f, order, outcome->answer.data, outcome->answer.len, &output, &e);
+    if (rc != 0) {
+        settle_crash(f, e.message);
+        return;
+    }
+    f->end = (struct job_end){.state = JOB_SUCCEEDED, .answer = &answer};
+    log_end(f, persist(f, finish_tx, &e), "answered", &e);
+}
+
 /* Without its checkpoint it goes on from an older one, or from the beginning. */
 static void settle_yielded(struct finish *f, const struct order *order, const struct outcome *o)
 {
     struct err e = {0};
     f->epoch = o->mark.epoch;
     f->step = o->mark.step;
+    f->part = o->mark.part;
     f->reason =
         run_wish_of(f->slot->s, f->run) == RUN_YIELD ? "another tenant was due" : "the worker is stopping";
     if (o->checkpoint_fd >= 0) {
@@ -195,7 +211,10 @@ void finish_outcome(struct slot *slot, const struct run *run, const struct order
     struct err e = {0};
     switch (outcome->type) {
     case OUTCOME_DONE:
-        settle_done(&f, order, outcome, artifact_fd);
+        if (order_predicts(order))
+            settle_answer(&f, order, outcome);
+        else
+            settle_done(&f, order, outcome, artifact_fd);
         return;
     case OUTCOME_FAILED:
         settle_failed(&f, &outcome->why);

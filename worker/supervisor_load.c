@@ -3,6 +3,7 @@
 
 #include <string.h>
 #include "learn/assess.h"
+#include "store/predict_job.h"
 #include "store/version.h"
 
 struct load {
@@ -10,6 +11,11 @@ struct load {
     struct slot *slot;
     const struct run *run;
 };
+
+bool order_predicts(const struct order *o)
+{
+    return strcmp(o->job.type, "predict") == 0;
+}
 
 static int find_parts(struct db *db, struct order *o, const struct dataset *d, bool test, struct err *e)
 {
@@ -38,6 +44,25 @@ static int find_model(struct db *db, struct order *o, struct err *e)
     return version_blob(db, o->job.version_id, &p->blob, e);
 }
 
+static int find_question(struct db *db, struct order *o, struct err *e)
+{
+    struct predict_job p;
+    int rc = predict_job_find(db, o->job.id, &p, e);
+    if (rc == 0) o->input = p.input;
+    return rc;
+}
+
+static int find_data(struct db *db, struct order *o, struct arena *a, struct err *e)
+{
+    int rc = dataset_find(db, o->job.dataset_id, a, &o->train, e);
+    if (rc == 0) rc = find_parts(db, o, &o->train, false, e);
+    if (rc == 0 && o->job.test_dataset_id[0]) {
+        rc = dataset_find(db, o->job.test_dataset_id, a, &o->test, e);
+        if (rc == 0) rc = find_parts(db, o, &o->test, true, e);
+    }
+    return rc == 0 && o->job.version_id[0] ? find_model(db, o, e) : rc;
+}
+
 static int load(struct db *db, void *arg, struct err *e)
 {
     struct load *l = arg;
@@ -49,13 +74,7 @@ static int load(struct db *db, void *arg, struct err *e)
     /* The renewal is the check of the fence, under the row's lock. */
     int rc = job_renew(db, l->run->job_id, l->run->fence, l->slot->s->config.lease_ms, &cancel, e);
     if (rc == 0) rc = job_find(db, l->run->job_id, a, &o->job, e);
-    if (rc == 0) rc = dataset_find(db, o->job.dataset_id, a, &o->train, e);
-    if (rc == 0) rc = find_parts(db, o, &o->train, false, e);
-    if (rc == 0 && o->job.test_dataset_id[0]) {
-        rc = dataset_find(db, o->job.test_dataset_id, a, &o->test, e);
-        if (rc == 0) rc = find_parts(db, o, &o->test, true, e);
-    }
-    if (rc == 0 && o->job.version_id[0]) rc = find_model(db, o, e);
+    if (rc == 0) rc = order_predicts(o) ? find_question(db, o, e) : find_data(db, o, a, e);
     if (rc == 0 && o->job.checkpoint_sha256[0])
         rc = blob_find(db, o->job.checkpoint_sha256, &o->checkpoint, e);
     if (rc == 0) rc = blob_key_load(db, l->slot->s->config.blobs, &o->key, e);

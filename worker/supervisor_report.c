@@ -45,20 +45,37 @@ static double number(const cJSON *o, const char *name)
     return cJSON_IsNumber(n) ? n->valuedouble : -1;
 }
 
-/* How far a progress report is; measuring the finished model is beyond every epoch. */
-static void place_of(const cJSON *m, double *epoch, double *step)
+bool report_ends_part(const cJSON *m)
 {
     const cJSON *phase = cJSON_GetObjectItemCaseSensitive(m, "phase");
-    bool done = cJSON_IsString(phase) && strcmp(phase->valuestring, "evaluate") == 0;
-    *epoch = done ? 1e18 : number(m, "epoch");
-    *step = number(m, "step");
+    const char *name = cJSON_IsString(phase) ? phase->valuestring : "";
+    return strcmp(name, "trial") == 0 || strcmp(name, "fold") == 0;
+}
+
+/* How far a progress report is. Measuring is beyond every epoch, the account of a trial or fold beyond that,
+ * and what is of none of them beyond all. Trials are counted as they end: halving comes back to them. */
+static struct report_place place_of(const cJSON *m)
+{
+    const cJSON *phase = cJSON_GetObjectItemCaseSensitive(m, "phase");
+    const cJSON *trial = cJSON_GetObjectItemCaseSensitive(m, "trial");
+    const cJSON *fold = cJSON_GetObjectItemCaseSensitive(m, "fold");
+    const char *name = cJSON_IsString(phase) ? phase->valuestring : "";
+    bool measures = strcmp(name, "evaluate") == 0;
+    return (struct report_place){.part = trial      ? number(trial, "ended")
+                                         : fold     ? number(fold, "number")
+                                         : measures ? 1e18
+                                                    : -1,
+                                 .epoch = report_ends_part(m) ? 1e18
+                                          : measures          ? 1e17
+                                                              : number(m, "epoch"),
+                                 .step = number(m, "step")};
 }
 
 static bool told_already(const struct report *r, const cJSON *m)
 {
-    double epoch, step;
-    place_of(m, &epoch, &step);
-    return epoch < r->floor_epoch || (epoch == r->floor_epoch && step <= r->floor_step);
+    struct report_place p = place_of(m), f = r->floor;
+    if (p.part != f.part) return p.part < f.part;
+    return p.epoch < f.epoch || (p.epoch == f.epoch && p.step <= f.step);
 }
 
 void report_init(struct report *r, struct slot *slot, const struct run *run, const char *progress)
@@ -68,13 +85,13 @@ void report_init(struct report *r, struct slot *slot, const struct run *run, con
         (struct report){.slot = slot, .run = run, .event_credit = EVENTS_BURST, .credit_ms = clock_mono_ms()};
     report_restart(r);
     if (!progress || json_parse(&last, progress, strlen(progress), PLACE_TOKENS, NULL) != 0) return;
-    place_of(last, &r->floor_epoch, &r->floor_step);
+    r->floor = place_of(last);
     cJSON_Delete(last);
 }
 
 void report_restart(struct report *r)
 {
-    r->floor_epoch = r->floor_step = -2;
+    r->floor = (struct report_place){-2, -2, -2};
 }
 
 void report_dispose(struct report *r)

@@ -13,6 +13,8 @@
 
 /* Checkpoints may take at most this share of a run's time. */
 enum { COST_FACTOR = 50, WHY_MAX = 300 };
+/* …and of the interval between them, so much passes before the end of a trial or fold cuts it short. */
+enum { PART_SHARE = 6 };
 
 /* ---- blobs ---- */
 
@@ -96,7 +98,7 @@ static void settle(struct save *s)
     struct err e = w->err;
     pthread_join(w->thread, NULL);
     w->started = false;
-    struct row r = {.save = s, .checkpoint = {&w->blob, s->mark.epoch, s->mark.step}};
+    struct row r = {.save = s, .checkpoint = {&w->blob, s->mark.epoch, s->mark.step, s->mark.part}};
     int rc = s->stale     ? ERR_STALE
              : w->rc != 0 ? w->rc
                           : db_run(s->slot->db, s->run->tenant_id, save_row, &r, &e);
@@ -123,6 +125,7 @@ void save_init(struct save *s, struct slot *slot, const struct run *run, const s
 {
     *s = (struct save){.slot = slot, .run = run, .order = order, .child = child};
     s->due_ms = clock_mono_ms() + every_ms(s);
+    s->part_ms = clock_mono_ms() + every_ms(s) / PART_SHARE;
 }
 
 static int copy_in(struct blob_reader *reader, int fd, struct err *e)
@@ -163,22 +166,32 @@ void save_turn(struct save *s, int64_t now_ms, bool now)
     if (s->work.started && atomic_load(&s->work.done)) {
         settle(s);
         int64_t cost_ms = (int64_t)(s->mark.took_ms * COST_FACTOR);
+        int64_t part_ms = every_ms(s) / PART_SHARE;
         s->due_ms = clock_mono_ms() + (cost_ms > every_ms(s) ? cost_ms : every_ms(s));
+        s->part_ms = clock_mono_ms() + (cost_ms > part_ms ? cost_ms : part_ms);
     }
     if (s->work.started || s->awaited || (now_ms < s->due_ms && !now)) return;
     s->awaited = true;
     child_send(s->child, line, sizeof line - 1);
 }
 
+void save_part(struct save *s)
+{
+    if (s->part_ms < s->due_ms) s->due_ms = s->part_ms;
+}
+
 int save_read_mark(struct mark *out, struct json_obj *o, struct err *e)
 {
     int64_t file = 0;
+    const char *part = "";
     int rc = json_take_int(o, "file", 0, RUNNER_CHECKPOINTS - 1, &file, e);
     if (rc == 0) rc = json_take_int(o, "bytes", 1, INT64_C(1) << 53, &out->bytes, e);
     if (rc == 0) rc = json_take_int(o, "epoch", 1, INT64_C(1) << 53, &out->epoch, e);
     if (rc == 0) rc = json_take_int(o, "step", 0, INT64_C(1) << 53, &out->step, e);
     if (rc == 0) rc = json_take_num(o, "took_ms", 0, 1e12, &out->took_ms, e);
+    if (rc == 0) rc = json_opt_str(o, "part", 0, TRAIN_PART_MAX - 1, &part, e);
     if (rc == 0) rc = json_obj_close(o, e);
+    snprintf(out->part, sizeof out->part, "%s", rc == 0 ? part : "");
     out->file = (int)file;
     return rc;
 }

@@ -36,7 +36,8 @@ struct save {
     const struct run *run;
     const struct order *order;
     struct child *child;
-    int64_t due_ms; /* when the next checkpoint is wanted */
+    int64_t due_ms;  /* when the next checkpoint is wanted */
+    int64_t part_ms; /* when the end of a trial or fold may bring that forward */
     /* One was asked for. It is not asked for twice: while one file is read, the runner must have the other. A
      * run that has nothing to lay down yet answers late, one of a kind that cannot never. */
     bool awaited;
@@ -52,6 +53,8 @@ void save_init(struct save *s, struct slot *slot, const struct run *run, const s
 void save_load(struct save *s, int64_t *bytes);
 /* Asks for a checkpoint when one is due or `now`, and writes a stored one down. */
 void save_turn(struct save *s, int64_t now_ms, bool now);
+/* A trial or fold has ended: what it came to is worth a checkpoint soon. */
+void save_part(struct save *s);
 /* A message of type "checkpoint". ERR_*: it broke the protocol. */
 int save_take(struct save *s, const cJSON *message, struct err *e);
 /* The runner would not go on from the checkpoint: the job's row forgets it. */

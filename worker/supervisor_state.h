@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include "base/arena.h"
+#include "base/buf.h"
 #include "learn/train.h"
 #include "store/dataset.h"
 #include "store/db.h"
@@ -28,7 +29,7 @@ struct run {
     char job_id[ID_MAX], tenant_id[ID_MAX];
     int64_t fence;
     int64_t memory_bytes; /* that the job may use; 0 until its row has been read */
-    int slots;            /* that it takes; 1 until then */
+    int slots;            /* that it takes, 0 of a predict job; 1 until then */
     int wake_fd;          /* eventfd, readable when the wish changed; opened when accepted */
     int pidfd;            /* of the child, so that a lost lease kills it from any thread; −1: none */
 };
@@ -68,16 +69,19 @@ struct order {
     int n_parts;
     struct part parts[TRAIN_MAX_INPUTS];
     struct blob checkpoint; /* with job.checkpoint_sha256 */
+    struct blob input;      /* of a predict job: what is asked */
     struct blob_key key;    /* to be wiped */
 };
 /* ERR_STALE when the job is not ours under that fence. */
 int order_load(struct order *out, struct slot *slot, const struct run *run, struct err *e);
+bool order_predicts(const struct order *o); /* a predict job: no dataset, no child, no slot */
 
 /* A checkpoint in one of a child's files, and where in the training it stands. */
 struct mark {
     int file;
     int64_t bytes, epoch, step;
-    double took_ms; /* of the runner's time */
+    char part[TRAIN_PART_MAX]; /* "" where the job is one training */
+    double took_ms;            /* of the runner's time */
 };
 
 /* ---- how a run ended */
@@ -94,6 +98,8 @@ struct outcome {
     enum outcome_type type;
     char *metrics, *signature; /* DONE; owned JSON texts */
     int64_t artifact_bytes, memory_bytes;
+    struct buf answer;  /* DONE of a predict job: an encoded PREDICT_REPLY; owned */
+    int64_t compute_us; /* that it took */
     int checkpoint_fd; /* YIELDED; owned: a memfd with the newest checkpoint, described by mark; −1: none */
     struct mark mark;
     struct err why; /* FAILED: code, field and message for the tenant. CRASHED: the message is the reason */

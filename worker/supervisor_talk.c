@@ -155,10 +155,9 @@ static int start(struct talk *t, struct err *e)
     if (rc != 0) return rc;
     run_set_pidfd(s, t->run, t->child.pidfd);
     if (config.memory_bytes > 0) {
-        /* A checkpoint on its way is no private memory, but the group's: weights, best weights and the
-         * optimiser's slots are less than the run as a whole. */
-        t->confined = cgroup_confine(&s->cgroups, t->run->job_id, t->child.pid,
-                                     config.memory_bytes + o->job.memory_bytes);
+        /* The files of artifact and checkpoints are no private memory, but the group's; the job's need counts
+         * them. */
+        t->confined = cgroup_confine(&s->cgroups, t->run->job_id, t->child.pid, config.memory_bytes);
     }
     int64_t resume_bytes;
     save_load(&t->save, &resume_bytes);
@@ -289,6 +288,7 @@ static int take_line(struct talk *t, const char *line, size_t len, struct err *e
         rc = err_set(e, ERR_CORRUPT, NULL, "it spoke after its last word");
     } else if (strcmp(name, "progress") == 0) {
         report_progress(&t->report, message);
+        if (report_ends_part(message)) save_part(&t->save);
     } else if (strcmp(name, "message") == 0) {
         report_message(&t->report, message);
     } else if (strcmp(name, "checkpoint") == 0) {

@@ -83,7 +83,8 @@ static void parse(struct options *o, int argc, char **argv)
         {"checkpoint-interval", OPTION_DURATION_MS, &o->checkpoint_ms, "60s", 100, day_ms, false,
          "how often a training job lays down what it would go on from after a crash"},
         {"drain", OPTION_DURATION_MS, &o->drain_ms, "10s", 0, day_ms, false,
-         "how long a stop waits for running jobs before it has them yield"},
+         "how long a stop waits for its models to be up elsewhere, and for running jobs before it has them "
+         "yield"},
     };
     option_parse("tenor-worker", "Trains models and answers predictions", rows, sizeof rows / sizeof *rows,
                  argc, argv);
@@ -226,6 +227,7 @@ static int start_supervisor(struct worker *w, struct err *e)
     struct supervisor_config config = {.postgres_url = w->options.postgres_url,
                                        .redis = &w->redis,
                                        .blobs = w->blobs,
+                                       .engine = &w->engine,
                                        .runner = w->options.runner,
                                        .work_dir = w->options.work_dir,
                                        .slots = (int)w->options.job_slots,
@@ -258,11 +260,17 @@ static void stop(struct worker *w)
     if (w->beating) {
         supervisor_close(w->supervisor);
         halt_nudge(&w->beat_halt); /* so that everybody knows at once */
-        supervisor_drain(w->supervisor, w->options.drain_ms);
+        int64_t until_ms = clock_mono_ms() + w->options.drain_ms;
+        if (engine_hand_over(w->engine, (int)w->options.drain_ms) != 0)
+            log_warn("models_not_handed_over", "reason=drain");
+        int64_t rest_ms = until_ms - clock_mono_ms();
+        supervisor_drain(w->supervisor, rest_ms > 0 ? rest_ms : 0);
         if (engine_drain(w->engine, (int)w->options.drain_ms) != 0)
             log_warn("predictions_dropped", "reason=drain");
         halt_request(&w->beat_halt);
         pthread_join(w->beat_thread, NULL);
+    } else if (w->supervisor) {
+        supervisor_drain(w->supervisor, 0); /* what runs may be asking the engine */
     }
     engine_free(w->engine);
     supervisor_free(w->supervisor);

@@ -210,16 +210,16 @@ static struct curl_slist *with_headers(const struct client *c, const char *type)
     return type ? curl_slist_append(list, type) : list;
 }
 
-int client_call(struct client *c, const char *method, const char *path, const char *body, cJSON **out,
-                struct err *e)
+static int call(struct client *c, const char *method, const char *path, const char *body, bool creates,
+                const char *extra, cJSON **out, struct err *e)
 {
-    bool creates = strcmp(method, "POST") == 0 && !strstr(path, ":predict") && !strstr(path, "/infer");
     struct curl_slist *headers = creates ? with_headers(c, "Content-Type: application/json") : NULL;
     if (!headers && body) {
         for (const struct curl_slist *a = c->auth; a; a = a->next)
             headers = curl_slist_append(headers, a->data);
         headers = curl_slist_append(headers, "Content-Type: application/json");
     }
+    if (extra) headers = curl_slist_append(headers, extra);
     set_up(c, path, headers ? headers : c->auth);
     if (strcmp(method, "GET") != 0) {
         curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body ? body : "");
@@ -228,6 +228,18 @@ int client_call(struct client *c, const char *method, const char *path, const ch
     int rc = perform(c, true, out, e);
     curl_slist_free_all(headers);
     return rc;
+}
+
+int client_call(struct client *c, const char *method, const char *path, const char *body, cJSON **out,
+                struct err *e)
+{
+    bool creates = strcmp(method, "POST") == 0 && !strstr(path, ":predict") && !strstr(path, "/infer");
+    return call(c, method, path, body, creates, NULL, out, e);
+}
+
+int client_defer(struct client *c, const char *path, const char *body, cJSON **out, struct err *e)
+{
+    return call(c, "POST", path, body, true, "Prefer: respond-async", out, e);
 }
 
 int client_upload(struct client *c, const char *path, const char *name, const struct client_file *files,

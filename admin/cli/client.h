@@ -22,6 +22,9 @@ void client_close(struct client *c);
 int client_call(struct client *c, const char *method, const char *path, const char *body, cJSON **out,
                 struct err *e);
 
+/* A POST that asks to be answered later (Prefer: respond-async): *out is the job. */
+int client_defer(struct client *c, const char *path, const char *body, cJSON **out, struct err *e);
+
 struct client_file {
     const char *part; /* "file", "features", "labels" */
     const char *path;

@@ -59,8 +59,9 @@ static const struct option_row row_json = {.name = "json",
                                            .help = "print the server's answer as JSON"};
 
 static const struct command *const groups[] = {
-    platform_commands, operator_commands, tenant_commands, plan_commands,    key_commands, dataset_commands,
-    job_commands,      search_commands,   model_commands,  billing_commands, demo_commands};
+    platform_commands, operator_commands, tenant_commands, plan_commands,  key_commands,
+    dataset_commands,  job_commands,      search_commands, model_commands, alias_commands,
+    settings_commands, billing_commands,  demo_commands};
 enum { GROUPS = sizeof groups / sizeof *groups };
 
 static size_t gather_rows(const struct command *c, struct option_row rows[ROWS_MAX])

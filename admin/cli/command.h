@@ -37,7 +37,7 @@ struct command {
 /* A file's part of the table, ended by a row without a name. */
 extern const struct command platform_commands[], operator_commands[], tenant_commands[], key_commands[],
     plan_commands[], dataset_commands[], job_commands[], search_commands[], model_commands[],
-    billing_commands[], demo_commands[];
+    alias_commands[], settings_commands[], billing_commands[], demo_commands[];
 
 /* The shared options' values, filled before run is called. NULL (false) when not given. */
 struct command_shared {

@@ -313,6 +313,18 @@ static int run_show(const struct command_args *args, struct err *e)
     return job_call("GET", args->words[0], "", train_print, e);
 }
 
+/* The answer of TensorFlow Serving's :predict, without its wrapping, as tenor predict prints it. */
+static void print_result(const cJSON *answer)
+{
+    const cJSON *rows = cJSON_GetObjectItemCaseSensitive(answer, "predictions");
+    output_json(rows ? rows : answer);
+}
+
+static int run_result(const struct command_args *args, struct err *e)
+{
+    return job_call("GET", args->words[0], "/result", print_result, e);
+}
+
 static int run_cancel(const struct command_args *args, struct err *e)
 {
     return job_call("POST", args->words[0], "/cancel", train_print, e);
@@ -427,6 +439,8 @@ const struct command job_commands[] = {
      run_watch},
     {"job events", "<job>", 1, 1, COMMAND_TENANT | COMMAND_JSON, NULL, 0, "everything that happened to a job",
      run_events},
+    {"job result", "<job>", 1, 1, COMMAND_TENANT | COMMAND_JSON, NULL, 0,
+     "what tenor predict --async has found", run_result},
     {"job cancel", "<job>", 1, 1, COMMAND_TENANT | COMMAND_JSON, NULL, 0, "stop a job", run_cancel},
     {0},
 };

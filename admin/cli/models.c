@@ -14,9 +14,9 @@
 
 enum { BODY_MAX = 16 << 20 };
 
-static int64_t opt_version, opt_canary;
-static const char *opt_weight;
+static int64_t opt_version;
 static const char *opt_alias;
+static bool opt_async;
 
 static int get(const char *path, void (*print)(const cJSON *), struct err *e)
 {
@@ -90,57 +90,6 @@ static int run_versions(const struct command_args *args, struct err *e)
     return rc;
 }
 
-/* The canary's part of an alias's body. */
-static int add_canary(struct buf *body, struct err *e)
-{
-    double weight = 0;
-    if (!opt_canary) return 0;
-    if (!opt_weight || num_scan(opt_weight, opt_weight + strlen(opt_weight), &weight) != strlen(opt_weight))
-        return err_set(e, ERR_INVALID, "weight",
-                       "--canary goes with --weight, its share of the calls: 0.1, for one");
-    buf_printf(body, ",\"canary\":{\"version\":%lld,\"weight\":%.9g}", (long long)opt_canary, weight);
-    return 0;
-}
-
-static int run_alias(const struct command_args *args, struct err *e)
-{
-    int64_t version;
-    if (!num_parse_i64(args->words[2], 1, INT64_MAX, &version))
-        return err_set(e, ERR_INVALID, "version", "'%s' is not a version number", args->words[2]);
-    struct client *c;
-    int rc = client_open(&c, e);
-    if (rc) return rc;
-    struct buf path = {0}, body = {0};
-    buf_printf(&path, "/v1/models/%s/aliases/%s", args->words[0], args->words[1]);
-    buf_printf(&body, "{\"version\":%lld", (long long)version);
-    rc = add_canary(&body, e);
-    buf_str(&body, "}");
-    if (rc == 0) rc = client_call(c, "PUT", path.data, body.data, NULL, e);
-    if (rc == 0) printf("%s of %s is version %lld now\n", args->words[1], args->words[0], (long long)version);
-    buf_dispose(&path);
-    buf_dispose(&body);
-    client_close(c);
-    return rc;
-}
-
-static int run_rollback(const struct command_args *args, struct err *e)
-{
-    struct client *c;
-    cJSON *alias = NULL;
-    int rc = client_open(&c, e);
-    if (rc) return rc;
-    struct buf path = {0};
-    buf_printf(&path, "/v1/models/%s/aliases/%s/rollback", args->words[0], args->words[1]);
-    rc = client_call(c, "POST", path.data, NULL, &alias, e);
-    if (rc == 0)
-        printf("%s of %s is version %.0f now\n", args->words[1], args->words[0],
-               output_number(alias, "version", 0));
-    cJSON_Delete(alias);
-    buf_dispose(&path);
-    client_close(c);
-    return rc;
-}
-
 static bool all_numbers(const struct command_args *args)
 {
     double ignored;
@@ -198,8 +147,15 @@ static int run_predict(const struct command_args *args, struct err *e)
     else if (opt_alias)
         buf_printf(&path, "/labels/%s", opt_alias);
     buf_str(&path, ":predict");
-    if ((rc = client_call(c, "POST", path.data, body.data, &answer, e))) goto out;
-    output_json(command_shared.json ? answer : cJSON_GetObjectItemCaseSensitive(answer, "predictions"));
+    rc = opt_async ? client_defer(c, path.data, body.data, &answer, e)
+                   : client_call(c, "POST", path.data, body.data, &answer, e);
+    if (rc) goto out;
+    if (opt_async && !command_shared.json)
+        printf("%s\n", output_text(answer, "id"));
+    else if (opt_async)
+        output_json(answer);
+    else
+        output_json(command_shared.json ? answer : cJSON_GetObjectItemCaseSensitive(answer, "predictions"));
 out:
     cJSON_Delete(answer);
     client_close(c);
@@ -216,27 +172,18 @@ static const struct option_row predict_rows[] = {
      .max = 1000000000,
      .help = "version to ask (default: the alias live, else the newest)"},
     {.name = "alias", .type = OPTION_STR, .out = &opt_alias, .help = "alias to ask"},
-};
-
-static const struct option_row alias_rows[] = {
-    {.name = "canary",
-     .type = OPTION_INT,
-     .out = &opt_canary,
-     .min = 1,
-     .max = 1000000000,
-     .help = "another version that gets a share of the calls"},
-    {.name = "weight", .type = OPTION_STR, .out = &opt_weight, .help = "that share: above 0, below 1"},
+    {.name = "async",
+     .type = OPTION_BOOL,
+     .out = &opt_async,
+     .help = "print a job's id and do not wait: tenor job result has the answer later"},
 };
 
 const struct command model_commands[] = {
-    {"predict", "<model> <row>", 2, 100000, COMMAND_TENANT | COMMAND_JSON, predict_rows, 2,
-     "predict: numbers, texts, JSON instances, @file or -", run_predict},
+    {"predict", "<model> <row>", 2, 100000, COMMAND_TENANT | COMMAND_JSON, predict_rows,
+     sizeof predict_rows / sizeof *predict_rows, "predict: numbers, texts, JSON instances, @file or -",
+     run_predict},
     {"model list", "", 0, 0, COMMAND_TENANT | COMMAND_JSON, NULL, 0, "the models", run_list},
     {"model versions", "<model>", 1, 1, COMMAND_TENANT | COMMAND_JSON, NULL, 0, "a model's versions",
      run_versions},
-    {"model alias", "<model> <alias> <version>", 3, 3, COMMAND_TENANT, alias_rows, 2,
-     "point an alias (live) at a version", run_alias},
-    {"model rollback", "<model> <alias>", 2, 2, COMMAND_TENANT, NULL, 0,
-     "end a canary, or go back to the version before", run_rollback},
     {0},
 };

@@ -26,6 +26,7 @@ import urllib.request
 import numpy
 
 from home import MODEL, Platform, pixels
+from rows import write_rows
 
 HERE = pathlib.Path(__file__).resolve().parent
 BODIES = 16
@@ -376,9 +377,7 @@ def main():
     args.helpers = args.helpers.resolve()
     with tempfile.TemporaryDirectory(prefix="tenor-bench-") as folder:
         report = measure(args, folder)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report.rows, indent=1, ensure_ascii=False) + "\n")
-    print(f"\n{len(report.rows)} rows in {args.out}")
+    write_rows(args.out, "predict ", report.rows)
 
 
 if __name__ == "__main__":

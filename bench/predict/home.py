@@ -52,6 +52,7 @@ class Platform:
 
     def __init__(self, bin_dir, helper_dir):
         self.bin, self.helpers = pathlib.Path(bin_dir).resolve(), pathlib.Path(helper_dir).resolve()
+        self.worker = None  # one of our own, beside the launcher
         self.home = pathlib.Path(tempfile.mkdtemp(prefix="tenor-bench-", dir="/tmp"))  # short enough for unix sockets
 
     def tenor(self, *words):
@@ -75,6 +76,9 @@ class Platform:
 
     def __exit__(self, *_):
         try:
+            if self.worker:
+                self.worker.terminate()
+                self.worker.wait(timeout=30)
             self.tenor("down")
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
@@ -106,10 +110,10 @@ class Platform:
         body = b"".join(parts) + f"--{mark}--\r\n".encode()
         return json.loads(self.call("POST", "/v1/datasets", body, f"multipart/form-data; boundary={mark}")[0])["id"]
 
-    def train(self):
-        """Two epochs on the 10,000 test images: the weights need not be good, only the same on both sides."""
-        dataset = self.upload(pixels("t10k"), idx_labels("t10k").astype("<i8"))
-        job = self.call_json("POST", "/v1/jobs", {"type": "train", "model": MODEL, "dataset": dataset, "spec": SPEC})
+    def train(self, model=MODEL, spec=None, rows=10000):
+        """Two epochs on the test images: the weights need not be good, only the same on both sides."""
+        dataset = self.upload(pixels("t10k")[:rows], idx_labels("t10k")[:rows].astype("<i8"))
+        job = self.call_json("POST", "/v1/jobs", {"type": "train", "model": model, "dataset": dataset, "spec": spec or SPEC})
         deadline = time.monotonic() + 120
         while job["status"] not in ("succeeded", "failed", "cancelled", "dead"):
             if time.monotonic() > deadline:
@@ -122,19 +126,47 @@ class Platform:
 
     def export_weights(self, version_id, path):
         """The version's artifact as the worker would load it, with the worker's configuration."""
+        with open(path, "wb") as file:
+            self.as_worker("export", version_id, stdout=file)
+
+    def as_worker(self, helper, version_id, *more, **how):
+        """Runs a helper on a version, with the worker's configuration."""
         lines = (self.home / "etc/worker.conf").read_text().splitlines()
         conf = dict(line.split(" = ", 1) for line in lines if " = " in line and not line.startswith("#"))
+        words = [conf["postgres-url"], conf["blob-dir"], conf["root-key-file"], self.tenant_of(version_id), version_id, *more]
+        return subprocess.run([str(self.helpers / helper), *map(str, words)], check=True, timeout=600, text=True, **how)
+
+    def tenant_of(self, version_id):
         ((tenant,),) = self.sql(f"SELECT tenant_id FROM model_versions WHERE id = '{version_id}'")
-        with open(path, "wb") as file:
-            subprocess.run([str(self.helpers / "export"), conf["postgres-url"], conf["blob-dir"], conf["root-key-file"], tenant, version_id],
-                           stdout=file, check=True, timeout=30)
+        return tenant
+
+    def redis(self, *words, stdin=None):
+        done = subprocess.run(["redis-cli", "-s", str(self.home / "run/redis.sock"), "-a", self.secret("redis-password"), "--no-auth-warning", *words],
+                              input=stdin, capture_output=True, timeout=30, check=True)
+        return done.stdout.decode().strip()
+
+    def heartbeat(self):
+        """The only worker's. One that ended takes its own away."""
+        (key,) = self.redis("KEYS", "tnr:hb:*").split()
+        return json.loads(self.redis("GET", key))
+
+    def own_worker(self, *options):
+        """A worker in place of the launcher's, with options that the launcher does not offer."""
+        self.tenor("stop", "worker")
+        with open(self.home / "log/worker.log", "ab") as log:
+            self.worker = subprocess.Popen([str(self.bin / "tenor-worker"), "--config", str(self.home / "etc/worker.conf"), *map(str, options)], stderr=log)
+        deadline = time.monotonic() + 30
+        while not self.redis("KEYS", "tnr:hb:*"):
+            if self.worker.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit("the worker did not start: " + (self.home / "log/worker.log").read_text()[-500:])
+            time.sleep(0.05)
 
     def processes(self):
         """Name → pids, for counting CPU time."""
         named = {}
         for name in ("gateway", "worker", "scheduler", "redis", "postgres"):
-            pid = int((self.home / f"run/{name}.pid").read_text().split()[0])
-            named[name] = [pid]
+            own = self.worker if name == "worker" else None
+            named[name] = [own.pid if own else int((self.home / f"run/{name}.pid").read_text().split()[0])]
         return named
 
     def usage(self):

@@ -2,11 +2,14 @@
  * answered, and a latency counts from when the request was due. So a stall of the server is seen by every
  * request that would have met it.
  *
- *   poisson HOST PORT REQUEST_FILE RATE SECONDS CONNECTIONS poisson|uniform SEED
+ *   poisson HOST PORT REQUEST_FILE RATE SECONDS CONNECTIONS poisson|uniform SEED [PICKS OUTCOMES]
  *
- * REQUEST_FILE holds one whole HTTP/1.1 request. Prints a JSON line:
- * {"sent","answered","failed","p50_us","p99_us","p999_us", "max_us"}. A request that finds no free connection
- * waits for one, and its clock runs. One thread, epoll. */
+ * REQUEST_FILE holds one whole HTTP/1.1 request, or with PICKS many, one after another: then each arrival
+ * takes the next pick of that file, two u32 that say where in REQUEST_FILE its request begins and how long it
+ * is. OUTCOMES is written: per request struct outcome, in order of their ends. Prints a JSON line:
+ * {"sent","answered","failed","p50_us","p99_us","p999_us","max_us"}, and of the failed "limited" (429),
+ * "busy" (503), "untold" (either of them without a Retry-After), and "retry_most_s", the largest of those. A
+ * request that finds no free connection waits for one, and its clock runs. One thread, epoll. */
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -24,10 +27,21 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNECTIONS_MAX = 4096, REPLY_MAX = 1 << 18, EVENTS = 256, GRACE_NS = 2000000000 };
+enum { CONNECTIONS_MAX = 4096, PER_ADDRESS = 128, REPLY_MAX = 1 << 18, EVENTS = 256, GRACE_NS = 2000000000 };
+
+struct pick {
+    uint32_t at, len;
+};
+
+/* When it was due by the wall clock, and how long it took from then on. */
+struct outcome {
+    uint32_t request, ok; /* the request's number, from 0, in order of arrival */
+    int64_t due_wall_ns, latency_ns;
+};
 
 struct conn {
     int fd;
+    size_t request; /* its number */
     int64_t due_ns; /* of the request under way; 0: free */
     size_t written, got;
     char *reply; /* owned, REPLY_MAX bytes */
@@ -35,13 +49,17 @@ struct conn {
 
 struct load {
     struct sockaddr_in at;
-    char *request; /* owned */
-    size_t request_len;
+    char *texts; /* of the requests; owned, as all pointers here */
+    struct pick *picks;
+    size_t picks_len;
+    FILE *outcomes; /* NULL: nobody wants them */
     struct conn *conns;
     int conns_len, epoll, timer;
     int *free_list, free_len;
     int64_t *due; /* when each request is to start, from the beginning */
     size_t requests, next, ended, answered, failed;
+    size_t limited, busy, untold; /* of the failed: 429; 503; either of them without Retry-After */
+    long retry_most_s;            /* the largest Retry-After */
     int64_t *latency_ns;
 };
 
@@ -87,7 +105,12 @@ static void conn_open(struct load *l, int i)
 {
     struct conn *c = &l->conns[i];
     int one = 1;
+    /* On loopback from many addresses, since servers bound the connections of one. */
+    struct sockaddr_in from = {.sin_family = AF_INET,
+                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK + (uint32_t)(i / PER_ADDRESS))};
+    bool local = l->at.sin_addr.s_addr == htonl(INADDR_LOOPBACK);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (local && bind(c->fd, (struct sockaddr *)&from, sizeof from) != 0) die("bind");
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&l->at, sizeof l->at) != 0) die("connect");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
@@ -98,9 +121,21 @@ static void conn_open(struct load *l, int i)
     l->free_list[l->free_len++] = i;
 }
 
+static void tell_outcome(const struct load *l, const struct conn *c, bool ok)
+{
+    struct timespec wall;
+    int64_t latency_ns = now_ns() - c->due_ns;
+    if (!l->outcomes) return;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    struct outcome o = {(uint32_t)c->request, ok,
+                        (int64_t)wall.tv_sec * 1000000000 + wall.tv_nsec - latency_ns, latency_ns};
+    if (fwrite(&o, sizeof o, 1, l->outcomes) != 1) die("outcomes");
+}
+
 static void conn_end(struct load *l, struct conn *c, bool ok, bool reopen)
 {
     if (c->due_ns) {
+        tell_outcome(l, c, ok);
         if (ok)
             l->latency_ns[l->answered++] = now_ns() - c->due_ns;
         else
@@ -118,8 +153,9 @@ static void conn_end(struct load *l, struct conn *c, bool ok, bool reopen)
 
 static void conn_write(struct load *l, struct conn *c)
 {
-    while (c->due_ns && c->written < l->request_len) {
-        ssize_t n = write(c->fd, l->request + c->written, l->request_len - c->written);
+    const struct pick *p = &l->picks[c->request % l->picks_len];
+    while (c->due_ns && c->written < p->len) {
+        ssize_t n = write(c->fd, l->texts + p->at + c->written, p->len - c->written);
         if (n <= 0) return; /* a broken one is noticed by the read */
         c->written += (size_t)n;
     }
@@ -134,6 +170,20 @@ static size_t reply_length(const struct conn *c)
     for (const char *p = c->reply; p < end; p = (const char *)memchr(p, '\n', (size_t)(end + 2 - p)) + 1)
         if (strncasecmp(p, "content-length:", 15) == 0) return head + (size_t)strtoul(p + 15, NULL, 10);
     return head;
+}
+
+/* A refusal: of which kind, and whether it says when to come back. */
+static void count_refusal(struct load *l, struct conn *c, size_t whole)
+{
+    bool limited = strncmp(c->reply, "HTTP/1.1 429", 12) == 0,
+         busy = strncmp(c->reply, "HTTP/1.1 503", 12) == 0;
+    const char *again = memmem(c->reply, whole, "\r\nRetry-After: ", 15);
+    long after_s = again ? strtol(again + 15, NULL, 10) : 0;
+    l->limited += limited;
+    l->busy += busy;
+    if (!limited && !busy) return;
+    if (after_s < 1) l->untold++;
+    if (after_s > l->retry_most_s) l->retry_most_s = after_s;
 }
 
 static void conn_read(struct load *l, struct conn *c)
@@ -152,6 +202,7 @@ static void conn_read(struct load *l, struct conn *c)
         size_t whole = reply_length(c);
         if (whole == 0 || c->got < whole) continue;
         bool ok = strncmp(c->reply, "HTTP/1.1 200", 12) == 0;
+        if (!ok) count_refusal(l, c, whole);
         conn_end(l, c, ok, memmem(c->reply, whole, "\r\nConnection: close", 19) != NULL);
         return;
     }
@@ -169,6 +220,7 @@ static void send_due(struct load *l, int64_t begin)
 {
     while (l->next < l->requests && l->free_len > 0 && begin + l->due[l->next] <= now_ns()) {
         struct conn *c = &l->conns[l->free_list[--l->free_len]];
+        c->request = l->next;
         c->due_ns = begin + l->due[l->next++];
         c->written = 0;
         conn_write(l, c);
@@ -210,28 +262,46 @@ static double quantile_us(const struct load *l, double q)
     return (double)l->latency_ns[i < l->answered ? i : l->answered - 1] / 1e3;
 }
 
-static void read_request(struct load *l, const char *path)
+static char *read_file(const char *path, size_t *len)
 {
     FILE *f = fopen(path, "rb");
     if (!f || fseek(f, 0, SEEK_END) != 0) die(path);
-    l->request_len = (size_t)ftell(f);
+    *len = (size_t)ftell(f);
     rewind(f);
-    l->request = malloc(l->request_len + 1);
-    if (!l->request || fread(l->request, 1, l->request_len, f) != l->request_len) die(path);
+    char *data = malloc(*len + 1);
+    if (!data || fread(data, 1, *len, f) != *len) die(path);
     fclose(f);
+    return data;
+}
+
+static void read_requests(struct load *l, const char *path, const char *picks)
+{
+    size_t len, picks_bytes = sizeof *l->picks;
+    l->texts = read_file(path, &len);
+    l->picks = picks ? (struct pick *)(void *)read_file(picks, &picks_bytes) : malloc(sizeof *l->picks);
+    if (!l->picks) die("picks");
+    if (!picks) *l->picks = (struct pick){0, (uint32_t)len};
+    l->picks_len = picks_bytes / sizeof *l->picks;
+    for (size_t i = 0; i < l->picks_len; i++)
+        if ((size_t)l->picks[i].at + l->picks[i].len > len) l->picks_len = 0;
+    if (!l->picks_len) {
+        fprintf(stderr, "poisson: the picks do not fit the requests\n");
+        exit(2);
+    }
 }
 
 int main(int argc, char **argv)
 {
     struct load l = {0};
-    if (argc != 9 || (l.conns_len = atoi(argv[6])) < 1 || l.conns_len > CONNECTIONS_MAX) {
-        fprintf(stderr,
-                "usage: poisson HOST PORT REQUEST_FILE RATE SECONDS CONNECTIONS poisson|uniform SEED\n");
+    if ((argc != 9 && argc != 11) || (l.conns_len = atoi(argv[6])) < 1 || l.conns_len > CONNECTIONS_MAX) {
+        fprintf(stderr, "usage: poisson HOST PORT REQUEST_FILE RATE SECONDS CONNECTIONS poisson|uniform SEED "
+                        "[PICKS OUTCOMES]\n");
         return 2;
     }
     l.at = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)atoi(argv[2]))};
     if (inet_pton(AF_INET, argv[1], &l.at.sin_addr) != 1) die(argv[1]);
-    read_request(&l, argv[3]);
+    read_requests(&l, argv[3], argc == 11 ? argv[9] : NULL);
+    if (argc == 11 && !(l.outcomes = fopen(argv[10], "wb"))) die(argv[10]);
     plan_arrivals(&l, atof(argv[4]), atof(argv[5]), strcmp(argv[7], "poisson") == 0,
                   strtoul(argv[8], NULL, 10));
     if (l.requests == 0) return 2;
@@ -246,10 +316,11 @@ int main(int argc, char **argv)
         conn_open(&l, i);
     }
     run(&l);
+    if (l.outcomes && fclose(l.outcomes) != 0) die(argv[10]);
     qsort(l.latency_ns, l.answered, sizeof *l.latency_ns, compare);
     printf("{\"sent\":%zu,\"answered\":%zu,\"failed\":%zu,\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,"
-           "\"max_us\":%.1f}\n",
+           "\"max_us\":%.1f,\"limited\":%zu,\"busy\":%zu,\"untold\":%zu,\"retry_most_s\":%ld}\n",
            l.requests, l.answered, l.failed, quantile_us(&l, 0.5), quantile_us(&l, 0.99),
-           quantile_us(&l, 0.999), quantile_us(&l, 1));
+           quantile_us(&l, 0.999), quantile_us(&l, 1), l.limited, l.busy, l.untold, l.retry_most_s);
     return 0;
 }

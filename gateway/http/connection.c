@@ -4,9 +4,6 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
 #include <event2/event.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -45,7 +42,7 @@ void conn_enter(struct conn *c, enum conn_state state)
 {
     assert(state == CONN_CLOSED || LEGAL[c->state] & BIT(state));
     c->state = state;
-    c->entered_us = clock_mono_us();
+    c->entered_us = c->home->now_us;
     if (state == CONN_IDLE && c->parser.head.cap > SHRINK_HEAD_BYTES) parser_shrink(&c->parser);
 }
 
@@ -53,7 +50,7 @@ bool conn_wants_input(const struct conn *c)
 {
     switch (c->state) {
     case CONN_WAIT:
-        return c->body_done && conn_input_len(c) < PIPELINE_BYTES;
+        return c->body_done && stream_input_len(&c->stream) < PIPELINE_BYTES;
     case CONN_BODY:
         return !c->body_paused;
     case CONN_FLUSH:
@@ -64,26 +61,33 @@ bool conn_wants_input(const struct conn *c)
     }
 }
 
+/* A route that was told to stop sending can go on. */
+static bool is_drained(const struct conn *c)
+{
+    return c->x && c->x->over_high && stream_output_len(&c->stream) <= EXCHANGE_LOW_BYTES;
+}
+
 /* Whether buffered input can be worked on now, without anything new from the socket. */
 static bool has_work(const struct conn *c)
 {
     bool parsing = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_DISCARD ||
                    (c->state == CONN_BODY && !c->body_paused);
-    return c->write_failed ||
-           (parsing && (conn_input_len(c) > 0 || c->parser.state == PARSER_COMPLETE || c->peer_ended));
+    return c->write_failed || is_drained(c) ||
+           (parsing &&
+            (stream_input_len(&c->stream) > 0 || c->parser.state == PARSER_COMPLETE || c->peer_ended));
 }
 
 /* Brings events and timer in line with the state that this turn ended in. */
 static void settle(struct conn *c)
 {
-    bool reading = bufferevent_get_enabled(c->bev) & EV_READ, want = conn_wants_input(c) && !c->peer_ended;
-    if (want && !reading) bufferevent_enable(c->bev, EV_READ);
-    if (!want && reading) bufferevent_disable(c->bev, EV_READ);
+    bool want = conn_wants_input(c) && !c->peer_ended;
+    if (!stream_keep(&c->stream)) c->write_failed = true;
+    stream_read(&c->stream, want);
 
     bool watch = c->state == CONN_WAIT && c->body_done && !want && !c->peer_ended && !c->x->gone;
-    bool watching = event_pending(c->closed, EV_CLOSED, NULL);
-    if (watch && !watching) event_add(c->closed, NULL);
-    if (!watch && watching) event_del(c->closed);
+    if (watch && !c->watching) event_add(c->closed, NULL);
+    if (!watch && c->watching) event_del(c->closed);
+    c->watching = watch;
 
     if (has_work(c)) event_active(c->kick, 0, 0);
     conn_arm(c);
@@ -98,7 +102,7 @@ static void destroy(struct conn *c)
     if (c->timer) event_free(c->timer);
     if (c->closed) event_free(c->closed);
     if (c->kick) event_free(c->kick);
-    if (c->bev) bufferevent_free(c->bev);
+    stream_close(&c->stream);
     parser_dispose(&c->parser);
     peers_leave(l->server->peers, c->peer);
     mem_free(c);
@@ -107,11 +111,23 @@ static void destroy(struct conn *c)
 
 void conn_begin(struct conn *c)
 {
-    c->depth++;
+    if (c->depth++ == 0) c->home->now_us = clock_mono_us();
+}
+
+/* What this turn wrote goes out in one piece. A connection that is lost by that is not cut here, since a
+ * route may be in the middle of a call. */
+static void send_out(struct conn *c)
+{
+    if (c->write_failed) return;
+    if (!stream_flush(&c->stream, c->home->now_us))
+        c->write_failed = true;
+    else if (c->state == CONN_FLUSH)
+        conn_flushed(c);
 }
 
 void conn_end(struct conn *c)
 {
+    if (c->depth == 1 && c->state != CONN_CLOSED) send_out(c);
     if (--c->depth > 0) return;
     if (c->state == CONN_CLOSED) {
         destroy(c);
@@ -130,16 +146,6 @@ void conn_cut(struct conn *c)
         if (x) exchange__detach(x);
     }
     conn_end(c);
-}
-
-size_t conn_input_len(const struct conn *c)
-{
-    return evbuffer_get_length(bufferevent_get_input(c->bev));
-}
-
-size_t conn_output_len(const struct conn *c)
-{
-    return evbuffer_get_length(bufferevent_get_output(c->bev));
 }
 
 /* ---- requests
@@ -229,18 +235,17 @@ static void on_fail(struct conn *c)
 /* Parses one event's worth of input. False when there is nothing more to do in this turn. */
 static bool parse_step(struct conn *c)
 {
-    struct evbuffer *in = bufferevent_get_input(c->bev);
-    struct evbuffer_iovec piece = {0};
-    if (evbuffer_peek(in, -1, NULL, &piece, 1) < 1) piece.iov_len = 0;
-    if (piece.iov_len > PIECE_BYTES) piece.iov_len = PIECE_BYTES;
-    if (piece.iov_len == 0 && c->parser.state != PARSER_COMPLETE) return false;
+    size_t len;
+    const char *in = stream_input(&c->stream, &len);
+    if (len > PIECE_BYTES) len = PIECE_BYTES;
+    if (len == 0 && c->parser.state != PARSER_COMPLETE) return false;
     if (c->state == CONN_IDLE) conn_enter(c, CONN_HEAD);
 
     struct parser_step step;
-    enum parser_event event = parser_next(&c->parser, piece.iov_base, piece.iov_len, &step);
+    enum parser_event event = parser_next(&c->parser, in, len, &step);
     if (event == PARSER_BODY)
-        on_body(c, step.body, step.body_len); /* it points into the input: drain after */
-    evbuffer_drain(in, step.used);
+        on_body(c, step.body, step.body_len); /* it points into the input: consume after */
+    stream_consume(&c->stream, step.used);
     switch (event) {
     case PARSER_HEAD:
         on_head(c);
@@ -296,7 +301,7 @@ static void process(struct conn *c)
                        (c->state == CONN_BODY && !c->body_paused);
         if (!parsing || !parse_step(c)) break;
     }
-    if (c->state == CONN_LINGER) evbuffer_drain(bufferevent_get_input(c->bev), conn_input_len(c));
+    if (c->state == CONN_LINGER) stream_consume(&c->stream, stream_input_len(&c->stream));
     bool starved = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_DISCARD ||
                    (c->state == CONN_BODY && !c->body_paused) || c->state == CONN_LINGER;
     if (c->peer_ended && starved) on_peer_ended(c);
@@ -305,9 +310,8 @@ static void process(struct conn *c)
 /* ---- socket events
  * ------------------------------------------------------------------------------------------- */
 
-static void on_readable(struct bufferevent *bev, void *arg)
+static void on_input(void *arg)
 {
-    (void)bev;
     struct conn *c = arg;
     conn_begin(c);
     process(c);
@@ -318,38 +322,45 @@ static void on_kick(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd;
     (void)what;
-    on_readable(NULL, arg);
-}
-
-/* The output fell below EXCHANGE_LOW_BYTES. */
-static void on_writable(struct bufferevent *bev, void *arg)
-{
-    (void)bev;
     struct conn *c = arg;
     conn_begin(c);
-    if (c->state == CONN_FLUSH) conn_flushed(c);
-    if (c->x && (c->state == CONN_WAIT || c->state == CONN_BODY)) exchange__drained(c->x);
+    process(c);
+    if (is_drained(c)) exchange__drained(c->x);
     conn_end(c);
 }
 
-static void on_event(struct bufferevent *bev, short what, void *arg)
+static void on_drained(void *arg)
 {
-    (void)bev;
     struct conn *c = arg;
     conn_begin(c);
-    if (what & BEV_EVENT_CONNECTED) {
-        if (c->state == CONN_HANDSHAKE) conn_enter(c, CONN_IDLE);
-    } else if (what & BEV_EVENT_EOF &&
-               !c->tls) { /* libevent's TLS can no longer write after an end: as good as lost */
-        c->peer_ended = true;
-        if (c->state == CONN_WAIT)
-            on_peer_ended(c);
-        else
-            process(c);
-    } else {
-        conn_cut(c);
-    }
+    send_out(c);
+    if (is_drained(c)) exchange__drained(c->x);
     conn_end(c);
+}
+
+static void on_secure(void *arg)
+{
+    struct conn *c = arg;
+    conn_begin(c);
+    if (c->state == CONN_HANDSHAKE) conn_enter(c, CONN_IDLE);
+    conn_end(c);
+}
+
+static void on_end_of_input(void *arg)
+{
+    struct conn *c = arg;
+    conn_begin(c);
+    c->peer_ended = true;
+    if (c->state == CONN_WAIT)
+        on_peer_ended(c);
+    else
+        process(c);
+    conn_end(c);
+}
+
+static void on_lost(void *arg)
+{
+    conn_cut(arg);
 }
 
 static void on_closed(evutil_socket_t fd, short what, void *arg)
@@ -373,48 +384,31 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     conn_end(c);
 }
 
-static void on_output(struct evbuffer *out, const struct evbuffer_cb_info *info, void *arg)
-{
-    (void)out;
-    struct conn *c = arg;
-    if (info->n_deleted > 0 || info->orig_size == 0) c->written_us = clock_mono_us();
-}
-
 /* ---- opening and draining
  * ------------------------------------------------------------------------------------ */
 
-static struct bufferevent *wrap(struct server_loop *l, int fd, bool tls)
-{
-    /* Deferred callbacks never run inside a call of ours into the bufferevent. */
-    int options = BEV_OPT_CLOSE_ON_FREE | BEV_OPT_DEFER_CALLBACKS;
-    if (!tls) return bufferevent_socket_new(l->base, fd, options);
-    SSL *ssl = SSL_new(l->server->tls);
-    if (!ssl) return NULL;
-    struct bufferevent *bev =
-        bufferevent_openssl_socket_new(l->base, fd, ssl, BUFFEREVENT_SSL_ACCEPTING, options);
-    if (bev) {
-        bufferevent_openssl_set_allow_dirty_shutdown(bev, 1);
-    } else {
-        SSL_free(ssl);
-    }
-    return bev;
-}
+static const struct stream_events stream_events = {
+    .on_input = on_input,
+    .on_drained = on_drained,
+    .on_end = on_end_of_input,
+    .on_lost = on_lost,
+    .on_secure = on_secure,
+};
 
+/* Takes fd over in any case. */
 static bool attach(struct conn *c, int fd)
 {
     struct server_loop *l = c->home;
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    c->stream.fd = fd;
     c->timer = event_new(l->base, -1, 0, on_timer, c);
     c->closed = event_new(l->base, fd, EV_CLOSED, on_closed, c);
     c->kick = event_new(l->base, -1, 0, on_kick, c);
-    c->bev = c->timer && c->closed && c->kick ? wrap(l, fd, c->tls) : NULL;
-    if (!c->bev) return false;
-    bufferevent_setcb(c->bev, on_readable, on_writable, on_event, c);
-    bufferevent_setwatermark(c->bev, EV_WRITE, EXCHANGE_LOW_BYTES, 0);
-    evbuffer_add_cb(bufferevent_get_output(c->bev), on_output, c);
-    bufferevent_enable(c->bev, EV_READ | EV_WRITE);
-    return true;
+    if (!c->timer || !c->closed || !c->kick) return false;
+    SSL *ssl = c->tls ? SSL_new(l->server->tls) : NULL;
+    if (c->tls && !ssl) return false;
+    return stream_open(&c->stream, &l->io, fd, ssl, &stream_events, c);
 }
 
 void conn_open(struct server_loop *home, int fd, const struct sockaddr *peer, bool tls, int tag)
@@ -438,7 +432,6 @@ void conn_open(struct server_loop *home, int fd, const struct sockaddr *peer, bo
     c->peer = key;
     c->tls = tls;
     c->tag = tag;
-    c->entered_us = c->written_us = clock_mono_us();
     peer_text(c->peer_text, sizeof c->peer_text, peer);
     parser_init(&c->parser, &(struct parser_limits){s->limits.request_line_bytes, s->limits.headers_bytes,
                                                     s->limits.headers_count});
@@ -447,11 +440,9 @@ void conn_open(struct server_loop *home, int fd, const struct sockaddr *peer, bo
     home->conns = c;
     atomic_fetch_add(&s->accepted, 1);
     atomic_fetch_add(&s->open_connections, 1);
-    c->depth++;
-    if (!attach(c, fd)) {
-        if (!c->bev) close(fd);
-        c->state = CONN_CLOSED;
-    }
+    conn_begin(c);
+    c->entered_us = home->now_us;
+    if (!attach(c, fd)) c->state = CONN_CLOSED;
     conn_end(c);
 }
 

@@ -22,8 +22,8 @@
 #include "gateway/http/parser.h"
 #include "gateway/http/peers.h"
 #include "gateway/http/server_impl.h"
+#include "gateway/http/stream.h"
 
-struct bufferevent;
 struct event;
 
 enum conn_state {
@@ -42,10 +42,11 @@ struct conn {
     enum conn_state state;
     struct server_loop *home; /* borrowed */
     struct conn *prev, *next; /* home->conns */
-    struct bufferevent *bev;  /* owned, with its descriptor */
+    struct stream stream;     /* owned */
     struct event *timer;      /* owned: the earliest deadline, checked when it fires */
     struct event *closed;     /* owned: the peer's FIN while nothing is read */
     struct event *kick;       /* owned: goes on with buffered input in a turn of its own */
+    bool watching;            /* closed is pending */
     struct parser parser;
     struct exchange *x; /* borrowed: its route owns it. NULL between requests */
     int depth;          /* of entries into this file; freed only at zero */
@@ -66,12 +67,11 @@ struct conn {
     bool write_failed; /* memory ran out for the response: cut, but not from inside a call of the route */
     bool peer_ended;   /* the peer sent its FIN: nothing more will come */
 
-    /* clocks, clock_mono_us() */
+    /* clocks: home->now_us of their turns */
     int64_t entered_us;                  /* the present state */
     int64_t armed_us;                    /* when the timer fires; 0 when it is off */
     int64_t body_began_us, body_last_us; /* shifted by the time spent paused */
     int64_t body_bytes, paused_us;
-    int64_t written_us; /* when the socket last took bytes, or the output turned non-empty */
 };
 
 /* Takes over an accepted descriptor. On failure it is closed. */
@@ -87,9 +87,6 @@ void conn_cut(struct conn *c);
 void conn_enter(struct conn *c, enum conn_state state);
 void conn_begin(struct conn *c); /* every entry point: begin … end; c may be gone after end */
 void conn_end(struct conn *c);
-
-size_t conn_input_len(const struct conn *c);
-size_t conn_output_len(const struct conn *c);
 
 /* Answers a request that no route will see, and closes. status 4xx or 5xx; reason is for the client. */
 void conn_refuse(struct conn *c, int status, const char *reason, const char *param);

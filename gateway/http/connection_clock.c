@@ -1,5 +1,4 @@
 /* A connection's deadlines: when the present state ends by itself, and what happens then. */
-#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include "gateway/http/connection.h"
 
@@ -12,7 +11,7 @@ static const int64_t US_PER_MS = 1000, US_PER_S = 1000000;
 
 void conn_body_clock_start(struct conn *c)
 {
-    c->body_began_us = c->body_last_us = clock_mono_us();
+    c->body_began_us = c->body_last_us = c->home->now_us;
     c->body_bytes = 0;
     c->paused_us = 0;
 }
@@ -20,7 +19,7 @@ void conn_body_clock_start(struct conn *c)
 /* Time during which we ourselves would not read is not held against the client. */
 void conn_body_clock_pause(struct conn *c, bool paused)
 {
-    int64_t now = clock_mono_us();
+    int64_t now = c->home->now_us;
     if (paused) {
         c->paused_us = now;
     } else if (c->paused_us) {
@@ -32,7 +31,7 @@ void conn_body_clock_pause(struct conn *c, bool paused)
 
 void conn_body_clock_count(struct conn *c, size_t len)
 {
-    c->body_last_us = clock_mono_us();
+    c->body_last_us = c->home->now_us;
     c->body_bytes += (int64_t)len;
 }
 
@@ -74,8 +73,8 @@ static int64_t state_due_us(const struct conn *c)
 
 static int64_t write_due_us(const struct conn *c)
 {
-    if (conn_output_len(c) == 0) return 0;
-    return c->written_us + c->home->server->limits.write_stall_ms * US_PER_MS;
+    if (stream_output_len(&c->stream) == 0) return 0;
+    return c->stream.moved_us + c->home->server->limits.write_stall_ms * US_PER_MS;
 }
 
 static int64_t due_us(const struct conn *c)
@@ -91,7 +90,7 @@ void conn_arm(struct conn *c)
 {
     int64_t due = due_us(c);
     if (due == 0 || (c->armed_us && c->armed_us <= due)) return;
-    int64_t wait = due - clock_mono_us();
+    int64_t wait = due - c->home->now_us;
     if (wait < FORGET_US) wait = FORGET_US;
     struct timeval tv = {.tv_sec = wait / US_PER_S, .tv_usec = wait % US_PER_S};
     event_add(c->timer, &tv);
@@ -110,7 +109,7 @@ static void body_too_slow(struct conn *c)
 
 void conn_expired(struct conn *c)
 {
-    int64_t now = clock_mono_us() + FORGET_US;
+    int64_t now = c->home->now_us + FORGET_US;
     int64_t state = state_due_us(c), write = write_due_us(c);
     bool state_over = state && state <= now, stalled = write && write <= now;
     if (!state_over && !stalled) return;

@@ -1,8 +1,5 @@
 /* The outgoing half of a connection: heads and bodies of responses, refusals, and what follows the last byte.
  */
-#include <event2/buffer.h>
-#include <event2/bufferevent.h>
-#include <event2/bufferevent_ssl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -96,7 +93,6 @@ static void put_status(struct buf *out, int status)
 static void begin_head(struct conn *c, struct buf *out, int status, const char *id, const char *type,
                        int64_t len)
 {
-    buf_clear(out);
     put_status(out, status);
     put_header(out, "Date", server_loop__date(c->home));
     put_header(out, "X-Request-Id", id);
@@ -114,21 +110,16 @@ static void begin_head(struct conn *c, struct buf *out, int status, const char *
     if (c->close) buf_str(out, "Connection: close\r\n");
 }
 
-static void send_scratch(struct conn *c, struct buf *out)
-{
-    buf_str(out, "\r\n");
-    if (out->failed || bufferevent_write(c->bev, out->data, out->len) != 0) c->write_failed = true;
-}
-
 static void codec_head(struct exchange *x, int status, const char *content_type, int64_t len)
 {
     struct conn *c = x->carrier;
-    struct buf *out = &c->home->scratch;
+    struct buf *out = stream_out(&c->stream);
     conn_begin(c);
     c->close = c->close || c->home->draining || (!c->body_done && !conn_can_discard(c));
     begin_head(c, out, status, x->request.id, content_type, len);
     for (size_t i = 0; i < x->headers_len; i++) put_header(out, x->headers[i].name, x->headers[i].value);
-    send_scratch(c, out);
+    buf_append(out, "\r\n", 2);
+    c->write_failed = c->write_failed || out->failed;
     conn_end(c);
 }
 
@@ -136,13 +127,20 @@ static void codec_data(struct exchange *x, const void *data, size_t len)
 {
     struct conn *c = x->carrier;
     if (c->head_only) return;
-    struct evbuffer *out = bufferevent_get_output(c->bev);
+    struct buf *out = stream_out(&c->stream);
     conn_begin(c);
-    bool bad = c->chunked_out && evbuffer_add_printf(out, "%zx\r\n", len) < 0;
-    bad = bad || evbuffer_add(out, data, len) != 0;
-    bad = bad || (c->chunked_out && evbuffer_add(out, "\r\n", 2) != 0);
-    c->write_failed = c->write_failed || bad;
+    if (c->chunked_out) buf_printf(out, "%zx\r\n", len);
+    buf_append(out, data, len);
+    if (c->chunked_out) buf_append(out, "\r\n", 2);
+    c->write_failed = c->write_failed || out->failed;
     conn_end(c);
+}
+
+static void put_text(struct conn *c, const char *text)
+{
+    struct buf *out = stream_out(&c->stream);
+    buf_str(out, text);
+    c->write_failed = c->write_failed || out->failed;
 }
 
 static void codec_end(struct exchange *x, bool complete)
@@ -150,8 +148,7 @@ static void codec_end(struct exchange *x, bool complete)
     struct conn *c = x->carrier;
     conn_begin(c);
     c->x = NULL;
-    if (complete && c->chunked_out && !c->head_only && bufferevent_write(c->bev, "0\r\n\r\n", 5) != 0)
-        c->write_failed = true;
+    if (complete && c->chunked_out && !c->head_only) put_text(c, "0\r\n\r\n");
     if (complete && !c->write_failed) {
         conn_responded(c);
     } else {
@@ -160,14 +157,24 @@ static void codec_end(struct exchange *x, bool complete)
     conn_end(c);
 }
 
+/* All of it in one turn, so that it goes out in one piece. */
+static void codec_reply(struct exchange *x, int status, const char *content_type, const void *body,
+                        size_t len)
+{
+    struct conn *c = x->carrier;
+    conn_begin(c);
+    codec_head(x, status, content_type, (int64_t)len);
+    if (len > 0) codec_data(x, body, len);
+    codec_end(x, true);
+    conn_end(c);
+}
+
 /* ---- the body's consumer
  * ------------------------------------------------------------------------------------- */
 
 void conn_send_continue(struct conn *c)
 {
-    if (c->continue_due && conn_input_len(c) == 0 &&
-        bufferevent_write(c->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25) != 0)
-        c->write_failed = true;
+    if (c->continue_due && stream_input_len(&c->stream) == 0) put_text(c, "HTTP/1.1 100 Continue\r\n\r\n");
     c->continue_due = false;
 }
 
@@ -202,7 +209,7 @@ static void codec_pause(struct exchange *x, bool paused)
 static size_t codec_pending(const struct exchange *x)
 {
     const struct conn *c = x->carrier;
-    return conn_output_len(c);
+    return stream_output_len(&c->stream);
 }
 
 const struct exchange_codec conn_codec = {
@@ -212,6 +219,7 @@ const struct exchange_codec conn_codec = {
     .head = codec_head,
     .data = codec_data,
     .end = codec_end,
+    .reply = codec_reply,
     .pending = codec_pending,
 };
 
@@ -220,7 +228,7 @@ const struct exchange_codec conn_codec = {
 
 void conn_refuse(struct conn *c, int status, const char *reason, const char *param)
 {
-    struct buf *out = &c->home->scratch;
+    struct buf *out = stream_out(&c->stream);
     struct buf body = {0};
     char id[ID_MAX];
     id_new(id, "req_");
@@ -235,7 +243,7 @@ void conn_refuse(struct conn *c, int status, const char *reason, const char *par
     buf_str(out, "\r\n");
     bool asked_head = c->parser.lines > 0 && c->parser.method == HTTP_HEAD;
     if (!asked_head) buf_append(out, body.data, body.len);
-    bool bad = body.failed || out->failed || bufferevent_write(c->bev, out->data, out->len) != 0;
+    bool bad = body.failed || out->failed;
     buf_dispose(&body);
     if (bad) {
         conn_cut(c);
@@ -272,15 +280,14 @@ static void start_linger(struct conn *c)
         conn_cut(c);
         return;
     }
-    if (c->tls) SSL_shutdown(bufferevent_openssl_get_ssl(c->bev));
-    shutdown(bufferevent_getfd(c->bev), SHUT_WR);
-    evbuffer_drain(bufferevent_get_input(c->bev), conn_input_len(c));
+    stream_shut(&c->stream);
+    stream_consume(&c->stream, stream_input_len(&c->stream));
     conn_enter(c, CONN_LINGER);
 }
 
 void conn_flushed(struct conn *c)
 {
-    size_t pending = conn_output_len(c);
+    size_t pending = stream_output_len(&c->stream);
     if (c->close && pending == 0) {
         start_linger(c);
     } else if (!c->close && pending <= EXCHANGE_LOW_BYTES) {

@@ -296,11 +296,7 @@ void exchange_reply(struct exchange *x, int status, const char *content_type, co
     x->started = true;
     x->status = status;
     x->body_over = true;
-    if (x->codec) {
-        x->codec->head(x, status, content_type, (int64_t)len);
-        if (len > 0) x->codec->data(x, body, len);
-        x->codec->end(x, true);
-    }
+    if (x->codec) x->codec->reply(x, status, content_type, body, len);
     finish(x);
 }
 

@@ -19,6 +19,8 @@ struct exchange_codec {
     void (*head)(struct exchange *x, int status, const char *content_type, int64_t len); /* len -1: unknown */
     void (*data)(struct exchange *x, const void *data, size_t len);
     void (*end)(struct exchange *x, bool complete); /* the response is over; the codec forgets x */
+    void (*reply)(struct exchange *x, int status, const char *content_type, const void *body,
+                  size_t len); /* head, data and end at once */
     size_t (*pending)(const struct exchange *x);
 };
 

@@ -11,19 +11,20 @@ static const char TOKEN_MARKS[] = "!#$%&'*+-.^_`|~";
 
 static bool is_alnum(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    char lower = (char)(c | 0x20);
+    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9');
 }
 
 static bool is_token(char c)
 {
-    return is_alnum(c) || (c && strchr(TOKEN_MARKS, c));
+    return is_alnum(c) || c == '-' || (c && strchr(TOKEN_MARKS, c)); /* most headers have a '-' */
 }
 
 /* What RFC 3986 allows in a path or query, and the brackets that clients send raw in queries ("created[gt]").
  */
 static bool is_target(char c)
 {
-    return is_alnum(c) || (c && strchr("-._~:/?@!$&'()*+,;=%[]", c));
+    return is_alnum(c) || c == '/' || (c && strchr("-._~:/?@!$&'()*+,;=%[]", c));
 }
 
 static const char *const METHODS[] = {
@@ -178,7 +179,7 @@ enum { SEEN_HOST = 1u << 0 };
 static bool understand(struct parser *p, const char *name, const char *value)
 {
     for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++) {
-        if (strcmp(KNOWN[i].name, name) != 0) continue;
+        if (KNOWN[i].name[0] != name[0] || strcmp(KNOWN[i].name, name) != 0) continue;
         if (KNOWN[i].once && p->seen & (1u << i))
             return parser__fail(p, 400, "a header that may appear only once is repeated");
         p->seen |= 1u << i;

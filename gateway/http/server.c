@@ -196,7 +196,7 @@ static int make_loops(struct server *s, struct err *e)
     for (int i = 0; i < s->loops_len; i++) {
         int rc = loop_create(&s->loops[i].loop, e);
         if (rc) return rc;
-        s->loops[i].base = loop_base(s->loops[i].loop);
+        s->loops[i].base = s->loops[i].io.base = loop_base(s->loops[i].loop);
     }
     return 0;
 }
@@ -307,7 +307,7 @@ static void free_loop(struct server_loop *l)
     for (size_t i = 0; i < SERVER_LISTENERS_MAX; i++) acceptor_dispose(&l->acceptors[i]);
     if (l->ctx && s->config.loop_free) s->config.loop_free(l->ctx);
     loop_free(l->loop);
-    buf_dispose(&l->scratch);
+    stream_shared_dispose(&l->io);
 }
 
 void server_free(struct server *s)

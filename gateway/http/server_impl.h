@@ -11,6 +11,7 @@
 #include "gateway/http/listener.h"
 #include "gateway/http/peers.h"
 #include "gateway/http/server.h"
+#include "gateway/http/stream.h"
 
 struct conn;
 struct event_base;
@@ -37,7 +38,8 @@ struct server_loop {
     struct server_place places[SERVER_LISTENERS_MAX]; /* beside its acceptor */
     struct conn *conns;                               /* owned: a doubly linked list */
     bool draining;                                    /* every response from now on closes its connection */
-    struct buf scratch;                               /* owned: heads of responses are put together here */
+    struct stream_shared io;                          /* owned */
+    int64_t now_us; /* clock_mono_us() when the present turn of a connection began */
     char date[CLOCK_TEXT_MAX];
     int64_t date_second;
 };

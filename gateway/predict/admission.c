@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/mem.h"
+#include "gateway/predict/crowd.h"
 #include "queue/rate.h"
 
 enum { BUCKETS = 512, SWEEP_ABOVE = 1024, IDLE_MS = 60000 };
@@ -23,6 +24,7 @@ struct tenant {
     char tenant_id[ID_MAX];
     double rate, burst;
     int in_flight, concurrency_max;
+    struct crowd crowd;
     int tokens;             /* leased and unspent */
     int64_t lease_until_ms; /* then what is unspent is forfeit */
     int64_t empty_until_ms; /* the bucket has no token before */
@@ -37,6 +39,7 @@ struct admission {
     struct redis_async *redis;
     struct tenant *buckets[BUCKETS];
     size_t count;
+    struct crowd all; /* for its rate alone */
 };
 
 struct admission *admission_create(struct redis_async *redis)
@@ -81,7 +84,7 @@ static struct tenant **slot_of(struct admission *a, const char *tenant_id)
 /* Forgets tenants that have been idle for long, so that the table does not only grow. */
 static void sweep(struct admission *a)
 {
-    int64_t now = clock_mono_ms();
+    int64_t now = clock_coarse_ms();
     for (size_t i = 0; i < BUCKETS; i++)
         for (struct tenant **slot = &a->buckets[i]; *slot;) {
             struct tenant *t = *slot;
@@ -110,7 +113,7 @@ static struct tenant *tenant_of(struct admission *a, const struct predict_caller
     t->rate = c->rate_per_second; /* the plan may have changed */
     t->burst = c->burst >= 1 ? c->burst : 1;
     t->concurrency_max = c->concurrency_max > 0 ? c->concurrency_max : ADMISSION_CONCURRENCY;
-    t->used_ms = clock_mono_ms();
+    t->used_ms = clock_coarse_ms();
     return t;
 }
 
@@ -156,7 +159,7 @@ static void on_lease(void *arg, int rc, const struct rate_grant *g, const struct
 {
     struct tenant *t = arg;
     struct waiter w;
-    int64_t now = clock_mono_ms();
+    int64_t now = clock_coarse_ms();
     t->fetching = false;
     if (rc || !g) {
         struct err failure = *e;
@@ -199,16 +202,28 @@ static void fetch(struct tenant *t)
     on_lease(t, rc, NULL, &e);
 }
 
+static int check_room(struct tenant *t, struct err *e)
+{
+    int in_flight = t->in_flight + t->waiting;
+    if (in_flight >= t->concurrency_max)
+        err_set(e, ERR_LIMIT, NULL, "%d predictions of this tenant are in flight already", in_flight);
+    else if (!crowd_has_room(&t->crowd, in_flight))
+        err_set(e, ERR_OVERLOAD, NULL, "the platform is busy: %d predictions of this tenant wait already",
+                in_flight);
+    else
+        return 0;
+    e->retry_after_ms = (int)crowd_wait_ms(&t->crowd, in_flight);
+    return e->code;
+}
+
 void admission_ask(struct admission *a, const struct predict_caller *c, admission_fn fn, void *arg,
                    uint64_t token)
 {
     struct tenant *t = tenant_of(a, c);
     int64_t now = t->used_ms;
-    if (t->in_flight + t->waiting >= t->concurrency_max) {
-        struct err e = {0};
-        err_set(&e, ERR_LIMIT, NULL, "%d predictions of this tenant are in flight already", t->in_flight);
-        e.retry_after_ms = 1000;
-        fn(arg, token, ERR_LIMIT, &e);
+    struct err e = {0};
+    if (check_room(t, &e)) {
+        fn(arg, token, e.code, &e);
         return;
     }
     if (t->rate <= 0) {
@@ -233,16 +248,29 @@ void admission_ask(struct admission *a, const struct predict_caller *c, admissio
     if (!t->fetching) fetch(t);
 }
 
-void admission_leave(struct admission *a, const char *tenant_id)
+void admission_leave(struct admission *a, const char *tenant_id, int64_t took_us)
 {
     struct tenant *t = *slot_of(a, tenant_id);
-    if (t && t->in_flight > 0) t->in_flight--;
+    int64_t now = clock_coarse_ms();
+    if (!t) return;
+    if (t->in_flight > 0) t->in_flight--;
+    if (took_us > 0) {
+        crowd_answered(&t->crowd, now, took_us);
+        crowd_answered(&a->all, now, took_us);
+    } else if (took_us < 0) {
+        crowd_late(&t->crowd, now);
+    }
+}
+
+int64_t admission_wait_ms(const struct admission *a, int in_flight)
+{
+    return crowd_wait_ms(&a->all, in_flight);
 }
 
 bool admission_left(struct admission *a, const char *tenant_id, int64_t *remaining, int64_t *full_s)
 {
     const struct tenant *t = *slot_of(a, tenant_id);
-    int64_t now = clock_mono_ms();
+    int64_t now = clock_coarse_ms();
     if (!t || t->rate <= 0 || t->left_ms == 0) return false;
     int tokens = now < t->lease_until_ms ? t->tokens : 0;
     double left = fmin(t->burst, tokens + (double)t->left + (double)(now - t->left_ms) * t->rate / 1000);

@@ -9,19 +9,25 @@
 #include "gateway/predict/predict.h"
 #include "queue/redis_async.h"
 
-enum { ADMISSION_LEASE_MS = 250, ADMISSION_CONCURRENCY = 256 };
+enum { ADMISSION_LEASE_MS = 250, ADMISSION_CONCURRENCY = 256, ADMISSION_LATE = -1 };
 
 struct admission;
 struct admission *admission_create(struct redis_async *redis); /* borrowed */
 void admission_free(struct admission *a); /* after redis is freed; waiters are not told */
 
-/* fn is called once, at once or later: rc 0, ERR_LIMIT with retry_after_ms, or ERR_UNAVAILABLE. With rc 0 one
- * request more of the tenant is in flight, until admission_leave; unless fn returns false, because nobody
- * wants it any more. token is the caller's own. */
+/* fn is called once, at once or later: rc 0; ERR_LIMIT, the tenant is over its plan; ERR_OVERLOAD, its
+ * requests wait too long already (gateway/predict/crowd.h), both with retry_after_ms; or ERR_UNAVAILABLE.
+ * With rc 0 one request more of the tenant is in flight, until admission_leave; unless fn returns false,
+ * because nobody wants it any more. token is the caller's own. */
 typedef bool (*admission_fn)(void *arg, uint64_t token, int rc, const struct err *e);
 void admission_ask(struct admission *a, const struct predict_caller *c, admission_fn fn, void *arg,
                    uint64_t token);
-void admission_leave(struct admission *a, const char *tenant_id);
+/* took_us: how long a worker took to answer it; ADMISSION_LATE when it was not answered in time, or refused
+ * by a full worker; 0 when it says nothing about the platform's pace. */
+void admission_leave(struct admission *a, const char *tenant_id, int64_t took_us);
+
+/* How long so many requests of all tenants take to be answered, by the measured rate: for Retry-After. */
+int64_t admission_wait_ms(const struct admission *a, int in_flight);
 
 /* What the tenant may ask for now: *remaining requests, and the seconds until its whole burst is there again.
  * A good guess: other loops and gateways spend from the same bucket. false: unlimited, or not known yet. */

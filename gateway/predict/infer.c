@@ -25,6 +25,15 @@ void infer_dispose(struct infer *r)
     memset(r, 0, sizeof *r);
 }
 
+const struct infer_protocol *infer_protocol_find(const char *name)
+{
+    static const struct infer_protocol *const all[] = {&oip_protocol, &tfs_protocol, &tfs_classify_protocol,
+                                                       &tfs_regress_protocol};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (strcmp(all[i]->name, name) == 0) return all[i];
+    return NULL;
+}
+
 int infer_check_complete(const struct infer *r, struct err *e)
 {
     for (size_t i = 0; i < r->signature->n_inputs; i++)

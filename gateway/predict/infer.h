@@ -59,7 +59,10 @@ struct infer_answer {
 
 /* A predict protocol: a decoder of bodies and an encoder of replies. */
 struct infer_protocol {
-    const char *name; /* "oip" */
+    const char *name;       /* "oip" */
+    const char *rows_field; /* where its rows stand, unless in columns: for messages */
+    /* 0 when models of that signature can answer it; else ERR_INVALID. NULL: all can. */
+    int (*suits)(const struct signature *s, struct err *e);
     /* json_len: the part of the body that is JSON; SIZE_MAX: all of it. r is initialised. */
     int (*decode)(struct infer *r, const char *body, size_t len, size_t json_len, struct err *e);
     /* Appends the reply; *json_len is the length of its JSON part when raw tensors follow, else 0. */
@@ -67,6 +70,8 @@ struct infer_protocol {
 };
 
 extern const struct infer_protocol oip_protocol; /* Open Inference Protocol */
-extern const struct infer_protocol tfs_protocol; /* TensorFlow Serving REST */
+extern const struct infer_protocol tfs_protocol; /* TensorFlow Serving REST: :predict */
+extern const struct infer_protocol tfs_classify_protocol, tfs_regress_protocol; /* :classify, :regress */
+const struct infer_protocol *infer_protocol_find(const char *name);             /* by its name, or NULL */
 
 #endif

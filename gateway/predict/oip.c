@@ -1,11 +1,11 @@
-/* The Open Inference Protocol's infer body, with the binary tensor extension, in and out. */
-#include "gateway/predict/infer.h"
+/* The Open Inference Protocol's infer body, with the binary tensor extension: into tensors. */
+#include "gateway/predict/oip_internal.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include "base/json.h"
 #include "base/mem.h"
+#include "base/num.h"
 #include "gateway/predict/json_reader.h"
 #include "gateway/predict/tensor_json.h"
 
@@ -19,6 +19,7 @@ struct parsed_input {
     int rank;
     int64_t shape[MESSAGE_DIMS_MAX];
     enum datatype datatype;
+    bool half;               /* FP16, which is read as FP32 */
     struct json_reader data; /* where "data" begins */
     int64_t binary_len;      /* -1: not binary */
     int index;               /* in the signature */
@@ -188,12 +189,42 @@ static int read_data(struct decoder *d, struct parsed_input *in, struct json_rea
     return rc;
 }
 
+/* Every FP16 is exactly an FP32: what no worker needs to know of. */
+static int widen(struct infer_input *input, const char *raw, size_t n, struct err *e)
+{
+    char *room = buf_reserve(&input->owned, n * sizeof(float));
+    if (!room) return err_set(e, ERR_NOMEM, NULL, "no memory for the request");
+    for (size_t i = 0; i < n; i++) {
+        uint16_t half;
+        memcpy(&half, raw + i * sizeof half, sizeof half);
+        float v = num_from_half(half);
+        memcpy(room + i * sizeof v, &v, sizeof v);
+    }
+    input->owned.len += n * sizeof(float);
+    return 0;
+}
+
+static int take_halves(struct decoder *d, struct parsed_input *in, struct err *e)
+{
+    struct infer_input *input = &d->out->inputs[in->index];
+    size_t n = (size_t)(in->shape[0] * signature_width(&d->out->signature->inputs[in->index]));
+    if ((size_t)in->binary_len != n * sizeof(uint16_t))
+        return invalid(e, in->path, "parameters.binary_data_size",
+                       "the bytes do not fit the shape and datatype");
+    int rc = widen(input, d->raw, n, e);
+    input->datatype = DATATYPE_FP32;
+    input->given = true;
+    d->raw += in->binary_len;
+    return rc;
+}
+
 static int take_binary(struct decoder *d, struct parsed_input *in, struct err *e)
 {
     struct infer_input *input = &d->out->inputs[in->index];
     if (in->binary_len > d->raw_end - d->raw)
         return invalid(e, in->path, "parameters.binary_data_size",
                        "more bytes than the body holds behind its JSON");
+    if (in->half) return take_halves(d, in, e);
     struct message_tensor t = {.dtype = (enum message_dtype)((int)in->datatype + 1), .ndim = in->rank};
     memcpy(t.dims, in->shape, sizeof t.dims);
     t.data = d->raw;
@@ -222,7 +253,9 @@ static int input_member(struct decoder *d, struct parsed_input *in, const char *
     if (strcmp(name, "datatype") == 0) {
         if (in->has_datatype) return invalid(e, in->path, name, "stands there twice");
         int rc = json_read_text(&d->json, datatype, sizeof datatype, e);
-        int type = rc ? -1 : datatype_of(datatype);
+        if (rc) return rc;
+        in->half = strcmp(datatype, "FP16") == 0;
+        int type = in->half ? DATATYPE_FP32 : datatype_of(datatype);
         if (type < 0)
             return invalid(e, in->path, name, "not a datatype of the protocol (FP32, INT64, BYTES, …)");
         in->datatype = (enum datatype)type;
@@ -400,62 +433,4 @@ static int decode(struct infer *r, const char *body, size_t len, size_t json_len
     return rc ? rc : read_outputs(&d, e);
 }
 
-/* ---- the reply
- * ------------------------------------------------------------------------------------------------------ */
-
-static void write_output(struct json_writer *w, struct buf *out, const struct signature_tensor *spec,
-                         const struct message_tensor *t, bool binary)
-{
-    jw_obj(w);
-    jw_kstr(w, "name", spec->name);
-    jw_kstr(w, "datatype", datatype_name(spec->datatype));
-    jw_name(w, "shape");
-    jw_arr(w);
-    for (int i = 0; i < t->ndim; i++) jw_int(w, t->dims[i]);
-    jw_arr_end(w);
-    if (binary) {
-        jw_name(w, "parameters");
-        jw_obj(w);
-        jw_kint(w, "binary_data_size", (int64_t)t->data_len);
-        jw_obj_end(w);
-    } else {
-        struct tensor_cursor c;
-        tensor_cursor_init(&c, t);
-        jw_name(w, "data");
-        jw_raw(w, "", 0); /* the value itself goes straight into the buffer */
-        tensor_write_flat(&c, out);
-    }
-    jw_obj_end(w);
-}
-
-static void encode(const struct infer *r, const struct infer_answer *a, struct buf *out, size_t *json_len)
-{
-    struct json_writer w;
-    char version[24];
-    bool any_binary = false;
-    snprintf(version, sizeof version, "%lld", (long long)a->route->version);
-    jw_init(&w, out);
-    jw_obj(&w);
-    jw_kstr(&w, "model_name", a->route->model);
-    jw_kstr(&w, "model_version", version);
-    if (r->has_id) {
-        jw_name(&w, "id");
-        jw_strn(&w, r->id.len ? r->id.data : "", r->id.len);
-    }
-    jw_name(&w, "outputs");
-    jw_arr(&w);
-    for (size_t i = 0; i < r->outputs_len; i++) {
-        const struct infer_output *o = &r->outputs[i];
-        write_output(&w, out, &r->signature->outputs[o->index], &a->tensors[o->index], o->binary);
-        any_binary |= o->binary;
-    }
-    jw_arr_end(&w);
-    jw_obj_end(&w);
-    *json_len = any_binary ? out->len : 0;
-    for (size_t i = 0; i < r->outputs_len; i++) {
-        const struct infer_output *o = &r->outputs[i];
-        if (o->binary) buf_append(out, a->tensors[o->index].data, a->tensors[o->index].data_len);
-    }
-}
-
-const struct infer_protocol oip_protocol = {"oip", decode, encode};
+const struct infer_protocol oip_protocol = {"oip", "inputs", NULL, decode, oip__encode};

@@ -1,6 +1,7 @@
 /* The client's half of the predict road: from a request's headers to an encoded message, and every way in
  * which it ends. */
 #include "gateway/predict/predict_impl.h"
+#include "gateway/predict/shadow.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -57,9 +58,14 @@ void predict_fail(struct exchange *x, const struct err *e)
 void predict__tell_rate(struct predict_request *r)
 {
     int64_t left, full_s;
-    char text[64];
+    char text[96] = "\"requests\";r=";
     if (!admission_left(r->owner->admission, r->tenant_id, &left, &full_s)) return;
-    snprintf(text, sizeof text, "\"requests\";r=%lld;t=%lld", (long long)left, (long long)full_s);
+    size_t len = strlen(text);
+    len += num_format_i64(text + len, left);
+    memcpy(text + len, ";t=", 3);
+    len += 3;
+    len += num_format_i64(text + len, full_s);
+    text[len] = '\0';
     exchange_header(r->x, "RateLimit", text);
 }
 
@@ -71,10 +77,18 @@ static void count_failure(struct predict *p, int code)
     if (code == ERR_TIMEOUT) p->stats.timed_out++;
 }
 
+/* A version is to blame for what happened once its call was on the road, and for no client's mistake. */
+static void count_arm_failure(const struct predict_request *r, const struct err *e)
+{
+    if (r->arms && r->record.len > 0 && !r->owner->freeing && http_status_of(e) >= 500)
+        arms_failed(r->arms, r->arm);
+}
+
 void predict__fail(struct predict_request *r, const struct err *e)
 {
     struct exchange *x = r->x;
     count_failure(r->owner, e->code);
+    count_arm_failure(r, e);
     predict__tell_rate(r);
     exchange_on_cancel(x, NULL, NULL);
     predict__end(r);
@@ -118,10 +132,12 @@ void predict__end(struct predict_request *r)
     struct predict *p = r->owner;
     predict__recall(r);
     table_remove(p, r);
-    if (r->admitted) admission_leave(p->admission, r->tenant_id);
+    if (r->admitted) admission_leave(p->admission, r->tenant_id, r->took_us);
     event_free(r->deadline);
     if (r->infer.signature) infer_dispose(&r->infer); /* before the route, whose signature it reads */
     shared_route_release(r->route);
+    shared_route_release(r->shadow);
+    arms_close(r->arms);
     buf_dispose(&r->record);
     mem_free(r);
 }
@@ -133,6 +149,7 @@ static void on_cancel(struct exchange *x, void *arg)
 {
     struct predict_request *r = arg;
     r->owner->stats.cancelled++;
+    if (r->arms && r->state == REQUEST_SENT) arms_left(r->arms, r->arm, clock_mono_us() - r->sent_us);
     predict__end(r);
     exchange_reply(x, 499, NULL, NULL, 0); /* nobody reads it, but it finishes x */
 }
@@ -145,8 +162,10 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     if (r->state == REQUEST_PLACING) {
         err_set(&e, ERR_UNAVAILABLE, NULL, "no worker could take the model before the request's deadline");
         e.retry_after_ms = 1000;
-    } else
+    } else {
         err_set(&e, ERR_TIMEOUT, NULL, "the request's deadline passed before it was answered");
+        if (r->state == REQUEST_SENT) r->took_us = ADMISSION_LATE;
+    }
     predict__fail(r, &e);
 }
 
@@ -208,6 +227,8 @@ static int encode_record(struct predict_request *r, int64_t timeout_ms, struct e
     memcpy(m.predict.version_id, r->route->route.version_id, ID_MAX);
     m.predict.deadline_us = redis_clock_us() + timeout_ms * 1000;
     m.predict.rows = (uint32_t)r->infer.rows;
+    m.predict.max_batch_rows = r->route->route.batching.max_rows;
+    m.predict.max_queue_delay_us = r->route->route.batching.max_delay_us;
     fill_tensors(r, &m);
     reserve_record(&r->record, &m);
     message_encode(&r->record, &m);
@@ -229,12 +250,13 @@ static int take_body(struct predict_request *r, const char *body, size_t len, st
     if (rc) return rc;
     if (r->rows_max > 0 && r->infer.rows > r->rows_max)
         return err_set(
-            e, ERR_INVALID, r->protocol == &tfs_protocol && !r->infer.columns ? "instances" : "inputs",
+            e, ERR_INVALID, r->infer.columns ? "inputs" : r->protocol->rows_field,
             "%lld rows in one request, where the plan allows %lld (max_request_rows); send them in "
             "several requests",
             (long long)r->infer.rows, (long long)r->rows_max);
     int64_t timeout_ms = r->infer.timeout_us ? (r->infer.timeout_us + 999) / 1000 : c->timeout_ms;
     if (timeout_ms > c->timeout_max_ms) timeout_ms = c->timeout_max_ms;
+    if (r->wait_ms > 0 && timeout_ms > r->wait_ms) timeout_ms = r->wait_ms;
     set_deadline(r, timeout_ms);
     return encode_record(r, timeout_ms, e);
 }
@@ -252,7 +274,14 @@ static void on_body(struct exchange *x, int rc, const struct err *body_err, char
         predict__fail(r, &e);
         return;
     }
+    if (r->defer) {
+        predict__defer(r);
+        return;
+    }
+    struct predict *p = r->owner;
+    uint64_t shadowed = r->shadow ? r->id : 0;
     predict__place(r);
+    if (shadowed && (r = predict__find(p, shadowed))) shadow_send(r); /* it may have failed by now */
 }
 
 /* ---- admission and route
@@ -268,6 +297,10 @@ static void on_route(void *arg, uint64_t id, int rc, struct shared_route *route,
     }
     r->route = shared_route_turn(route);
     r->route->refs++;
+    r->arms = arms_share(route->arms);
+    r->arm = r->route == route ? ROLLOUT_PRIMARY : ROLLOUT_CANARY;
+    r->shadow = r->route == route ? shared_route_shadow(route) : NULL;
+    if (r->shadow) r->shadow->refs++;
     r->state = REQUEST_BODY;
     exchange_collect(r->x, r->owner->config.body_limit_bytes, on_body, r);
 }
@@ -300,14 +333,18 @@ static int check_start(struct predict *p, const struct predict_caller *c, const 
 {
     if (!is_allowed(c, ref->model)) return route_not_found(ref, e);
     if ((size_t)p->stats.pending < p->config.pending_max) return 0;
-    e->retry_after_ms = 1000;
+    e->retry_after_ms = (int)admission_wait_ms(p->admission, (int)p->stats.pending);
     return err_set(e, ERR_OVERLOAD, NULL, "%lld predictions are in flight already",
                    (long long)p->stats.pending);
 }
 
-static void start(struct predict *p, struct exchange *x, const struct predict_caller *c,
-                  const struct model_ref *ref, const struct infer_protocol *protocol)
+void predict_run(struct predict *p, struct exchange *x, const struct predict_caller *c,
+                 const struct model_ref *ref, const struct predict_options *o)
 {
+    static const struct infer_protocol *const protocols[] = {[PREDICT_OIP] = &oip_protocol,
+                                                             [PREDICT_TFS] = &tfs_protocol,
+                                                             [PREDICT_TFS_CLASSIFY] = &tfs_classify_protocol,
+                                                             [PREDICT_TFS_REGRESS] = &tfs_regress_protocol};
     struct err e = {0};
     int rc = check_start(p, c, ref, &e);
     p->stats.requests++;
@@ -319,7 +356,9 @@ static void start(struct predict *p, struct exchange *x, const struct predict_ca
     struct predict_request *r = mem_alloc(1, sizeof *r);
     r->owner = p;
     r->x = x;
-    r->protocol = protocol;
+    r->protocol = protocols[o->protocol];
+    r->wait_ms = o->wait_ms;
+    r->defer = o->defer;
     memcpy(r->tenant_id, c->tenant_id, ID_MAX);
     snprintf(r->model, sizeof r->model, "%s",
              ref->model); /* cut short it is still longer than any name may be */
@@ -331,18 +370,6 @@ static void start(struct predict *p, struct exchange *x, const struct predict_ca
     set_deadline(r, p->config.timeout_ms);
     exchange_on_cancel(x, on_cancel, r);
     admission_ask(p->admission, c, on_admission, p, r->id);
-}
-
-void predict_infer(struct predict *p, struct exchange *x, const struct predict_caller *c,
-                   const struct model_ref *ref)
-{
-    start(p, x, c, ref, &oip_protocol);
-}
-
-void predict_tfs(struct predict *p, struct exchange *x, const struct predict_caller *c,
-                 const struct model_ref *ref)
-{
-    start(p, x, c, ref, &tfs_protocol);
 }
 
 /* ---- routes for others
@@ -405,9 +432,11 @@ int predict_create(struct predict **out, struct loop *loop, const struct predict
     p->loop = loop;
     p->next_id = 1;
     p->scratch = mem_alloc(MESSAGE_TENSORS_MAX, sizeof *p->scratch);
-    p->routes = route_cache_create(p, &p->config);
     int rc = predict__road_open(p, e);
     if (rc == 0) {
+        p->book = arms_book_create(loop, p->commands);
+        p->routes = route_cache_create(p, &p->config, p->book);
+        p->shadows = shadows_create(p);
         p->admission = admission_create(p->commands);
         *out = p;
         return 0;
@@ -424,9 +453,11 @@ void predict_free(struct predict *p)
     e.retry_after_ms = 1000;
     p->freeing = true;
     while (p->first) predict__fail(p->first, &e);
+    shadows_free(p->shadows);
     predict__road_close(p);
     admission_free(p->admission);
     route_cache_free(p->routes);
+    arms_book_free(p->book);
     mem_free(p->scratch);
     mem_free(p);
 }

@@ -1,7 +1,7 @@
 /* The predict road of a gateway loop: request → tensors → a worker that holds the version → reply. Never
  * Postgres, never blocking.
  *
- *   predict_infer / predict_tfs ─▶ rate lease ─▶ route cache ──miss──▶ config.resolve (routes/: a pool trip)
+ *   predict_run ─▶ rate lease ─▶ route cache ──miss──▶ config.resolve (routes/: a pool trip)
  * ─▶ predict_route_done ─▶ collect body ─▶ decode against the signature ─▶ pick the less loaded of two
  * holders ─▶ link to it ─▶ its reply ─▶ encode ─▶ exchange_reply
  *
@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdbool.h>
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/ids.h"
 #include "base/loop.h"
@@ -42,13 +43,20 @@ struct model_ref {
     const char *text; /* version digits or alias; NULL for DEFAULT */
 };
 
+/* How the worker may put the route's calls together, by the model's settings. */
+struct route_batching {
+    uint32_t max_rows;     /* of a batch; 0: no limit of the model */
+    uint32_t max_delay_us; /* of waiting for company; 0: none */
+};
+
 /* A resolved route. */
 struct model_route {
     char tenant_id[ID_MAX];
     char model[65];
     char version_id[ID_MAX];
-    int64_t version;             /* its number */
-    uint64_t bytes;              /* of the artifact */
+    int64_t version; /* its number */
+    uint64_t bytes;  /* of the artifact */
+    struct route_batching batching;
     struct signature *signature; /* owned by the route */
 };
 
@@ -80,10 +88,18 @@ struct route_answer {
     char version_id[ID_MAX];
     int64_t version;
     uint64_t bytes;
+    struct route_batching batching;
     const char *signature_json; /* borrowed for the call */
     size_t signature_len;
     const struct route_answer *canary; /* borrowed; NULL: none. Its own canary is not looked at */
     double canary_share;               /* of the calls: (0, 1) */
+    const struct route_answer *shadow; /* borrowed; NULL: none. Called beside, and only compared */
+    double shadow_share;               /* of the calls that this version answers: (0, 1] */
+    double shadow_tolerance;
+    char alias[65]; /* that was followed, and its etag when its calls are to be counted: else 0. Without it,
+                     * neither canary nor shadow is looked at */
+    int64_t etag;
+    int64_t slow_us; /* its limit of latency; ≤ 0: none */
 };
 
 int predict_create(struct predict **out, struct loop *loop, const struct predict_config *config,
@@ -92,8 +108,9 @@ int predict_create(struct predict **out, struct loop *loop, const struct predict
 void predict_free(struct predict *p);
 bool predict_ready(const struct predict *p); /* Redis is reachable: for /readyz of this loop */
 
-/* rc 0: a is the answer; ERR_NOT_FOUND is remembered for a moment too; any other failure is passed on and not
- * remembered. */
+/* rc 0: a is the answer; ERR_NOT_FOUND is remembered for a moment too (with its own words when its field is
+ * version_policy: the version exists and is not served); any other failure is passed on and not remembered.
+ */
 void predict_route_done(struct predict *p, struct route_lookup *lookup, int rc, const struct route_answer *a,
                         const struct err *e);
 
@@ -106,11 +123,32 @@ void predict_find_route(struct predict *p, const struct predict_caller *c, const
 /* Whether some worker holds the version now, as far as this loop knows (…/ready). */
 bool predict_is_placed(struct predict *p, const char *version_id);
 
-/* Each takes x over and finishes it, with its protocol's answer or error. */
-void predict_infer(struct predict *p, struct exchange *x, const struct predict_caller *c,
-                   const struct model_ref *ref); /* POST /v2/…/infer */
-void predict_tfs(struct predict *p, struct exchange *x, const struct predict_caller *c,
-                 const struct model_ref *ref); /* POST /v1/…:predict */
+/* A request that is to be answered later: admitted, decoded and checked. */
+struct predict_deferred {
+    struct buf record; /* the encoded PREDICT; the receiver's, as is note */
+    struct buf note;   /* JSON: how its answer is to be written (gateway/predict/async.h) */
+    char model[65], version_id[ID_MAX];
+    int64_t rows;
+};
+/* Takes x over and finishes it. */
+typedef void (*predict_defer_fn)(struct exchange *x, struct predict_deferred *d);
+
+enum predict_protocol {
+    PREDICT_OIP,          /* POST /v2/…/infer */
+    PREDICT_TFS,          /* POST /v1/…:predict */
+    PREDICT_TFS_CLASSIFY, /* POST /v1/…:classify */
+    PREDICT_TFS_REGRESS,  /* POST /v1/…:regress */
+};
+
+struct predict_options {
+    enum predict_protocol protocol;
+    int64_t wait_ms;        /* the client waits no longer; 0: the deadline alone counts */
+    predict_defer_fn defer; /* gets the request instead of a worker; NULL: it is answered now */
+};
+
+/* Takes x over and finishes it, with its protocol's answer or error. */
+void predict_run(struct predict *p, struct exchange *x, const struct predict_caller *c,
+                 const struct model_ref *ref, const struct predict_options *o);
 
 /* The errors of these protocols, {"error":"…"}, with status and Retry-After by e: for their other routes.
  * Finishes x. */

@@ -4,6 +4,7 @@
 #define GATEWAY_PREDICT_PREDICT_IMPL_H
 
 #include "gateway/predict/admission.h"
+#include "gateway/predict/arms.h"
 #include "gateway/predict/holders.h"
 #include "gateway/predict/infer.h"
 #include "gateway/predict/predict.h"
@@ -33,10 +34,18 @@ struct predict_request {
     struct infer infer;         /* from BODY's end on */
     struct buf record;          /* owned: the encoded PREDICT, kept for sending it again */
     int64_t rows_max;           /* ≤ 0: no limit of the plan */
+    int64_t wait_ms;            /* the client's own bound; 0: none */
+    predict_defer_fn defer;     /* NULL: answered now */
     struct event *deadline;     /* owned */
     struct port *port;          /* SENT: who has it */
     int attempts;
-    bool answered; /* SENT: its answer has come */
+    bool answered;               /* SENT: its answer has come */
+    int64_t took_us;             /* for admission_leave */
+    struct arms *arms;           /* where its alias's calls are counted, a reference; NULL: they are not */
+    enum rollout_arm arm;        /* which of its versions got the call */
+    int64_t sent_us;             /* SENT: since when */
+    struct shared_route *shadow; /* that is due for a copy, a reference; NULL: none */
+    bool shadowed;               /* a copy is under way */
 };
 
 struct predict {
@@ -46,6 +55,8 @@ struct predict {
     struct route_cache *routes;
     struct admission *admission;
     struct holders *holders;
+    struct arms_book *book;
+    struct shadows *shadows;
     struct predict_request *buckets[PREDICT_BUCKETS];
     struct predict_request *first, *last;
     uint64_t next_id;
@@ -60,6 +71,9 @@ struct predict_request *predict__find(struct predict *p, uint64_t id);
 void predict__fail(struct predict_request *r, const struct err *e); /* answers and frees r */
 void predict__end(struct predict_request *r);                       /* frees r, whose exchange is finished */
 void predict__tell_rate(struct predict_request *r); /* puts what is left of the rate into the reply's head */
+
+/* ---- async.c */
+void predict__defer(struct predict_request *r); /* r holds its record: to r->defer, and frees r */
 
 /* ---- road.c */
 int predict__road_open(struct predict *p, struct err *e);

@@ -4,6 +4,7 @@
  * Predictions are pure, so a request may be sent any number of times; the first answer counts, and only a
  * first sending is billed. */
 #include "gateway/predict/predict_impl.h"
+#include "gateway/predict/shadow.h"
 
 #include <string.h>
 #include <event2/event.h>
@@ -73,6 +74,7 @@ void predict__place(struct predict_request *r)
         r->answered = false;
         r->port = port;
         port->outstanding++;
+        r->sent_us = clock_mono_us();
     } else if (rc == ERR_UNAVAILABLE) {
         p->stats.placed_waits++;
         wait_for_holder(r);
@@ -111,6 +113,8 @@ static void on_ready(void *arg, const char *version_id)
 
 static void on_lost(void *arg, struct port *port)
 {
+    struct predict *p = arg;
+    shadow_on_lost(p->shadows, port);
     resend(arg, port);
 }
 
@@ -174,6 +178,9 @@ static void answer(struct predict_request *r, const struct message *m)
     } else {
         struct exchange *x = r->x;
         r->owner->stats.answered++;
+        r->took_us = clock_mono_us() - r->sent_us;
+        if (r->arms) arms_answered(r->arms, r->arm, r->took_us);
+        if (r->shadowed) shadow_on_primary(r->owner->shadows, r->id, m);
         predict__tell_rate(r);
         exchange_on_cancel(x, NULL, NULL);
         predict__end(r);
@@ -191,6 +198,7 @@ static void on_reply(struct predict *p, const struct port *from, const struct me
 {
     struct predict_request *r = predict__find(p, m->reply.request_id);
     struct err e = {0};
+    if (!r && shadow_on_reply(p->shadows, from, m)) return;
     if (!r || r->state != REQUEST_SENT || r->port != from) return; /* answered, gone or late */
     r->answered = true;
     if (m->reply.code == 0) {
@@ -203,7 +211,10 @@ static void on_reply(struct predict *p, const struct port *from, const struct me
         return;
     }
     err_set(&e, m->reply.code, m->reply.field[0] ? m->reply.field : NULL, "%s", m->reply.message);
-    if (e.code == ERR_OVERLOAD) e.retry_after_ms = 1000;
+    if (e.code == ERR_OVERLOAD) {
+        r->took_us = ADMISSION_LATE;
+        e.retry_after_ms = (int)admission_wait_ms(p->admission, (int)p->stats.pending);
+    }
     predict__fail(r, &e);
 }
 

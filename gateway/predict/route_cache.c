@@ -34,6 +34,7 @@ struct route_lookup {
 
 struct route_cache {
     struct predict *owner;
+    struct arms_book *book;
     const struct predict_config *config;
     struct route_lookup *buckets[BUCKETS];
     struct route_lookup *oldest, *newest;
@@ -45,16 +46,27 @@ void shared_route_release(struct shared_route *r)
     if (!r || --r->refs > 0) return;
     signature_free(r->route.signature);
     shared_route_release(r->canary);
+    shared_route_release(r->shadow);
+    arms_close(r->arms);
     mem_free(r);
 }
 
 struct shared_route *shared_route_turn(struct shared_route *r)
 {
     if (!r->canary) return r;
-    r->canary_due += r->canary_share;
-    if (r->canary_due < 1) return r;
-    r->canary_due -= 1;
+    r->arms->canary_due += r->canary_share;
+    if (r->arms->canary_due < 1) return r;
+    r->arms->canary_due -= 1;
     return r->canary;
+}
+
+struct shared_route *shared_route_shadow(struct shared_route *r)
+{
+    if (!r->shadow) return NULL;
+    r->arms->shadow_due += r->shadow_share;
+    if (r->arms->shadow_due < 1) return NULL;
+    r->arms->shadow_due -= 1;
+    return r->shadow;
 }
 
 /* ---- entries
@@ -195,30 +207,48 @@ static int make_route(struct shared_route **out, const char *tenant_id, const st
     memcpy(r->version_id, a->version_id, ID_MAX);
     r->version = a->version;
     r->bytes = a->bytes;
+    r->batching = a->batching;
     r->signature = signature;
     return 0;
 }
 
-/* The route and its canary's. */
-static int make_routes(struct route_lookup *l, const struct route_answer *a, struct err *e)
+static int make_side(struct shared_route **out, const char *tenant_id, const struct route_answer *a,
+                     struct err *e)
+{
+    return a ? make_route(out, tenant_id, a, e) : 0;
+}
+
+/* The route, with those that share its calls and what is counted of them. */
+static int make_routes(struct route_cache *c, struct route_lookup *l, const struct route_answer *a,
+                       struct err *e)
 {
     int rc = make_route(&l->route, l->tenant_id, a, e);
-    if (rc || !a->canary) return rc;
-    rc = make_route(&l->route->canary, l->tenant_id, a->canary, e);
-    l->route->canary_share = a->canary_share;
+    if (rc || a->etag == 0) return rc;
+    struct shared_route *r = l->route;
+    rc = make_side(&r->canary, l->tenant_id, a->canary, e);
+    if (!rc) rc = make_side(&r->shadow, l->tenant_id, a->shadow, e);
     if (rc) {
-        shared_route_release(l->route);
+        shared_route_release(r);
         l->route = NULL;
+        return rc;
     }
-    return rc;
+    r->canary_share = a->canary_share;
+    r->shadow_share = a->shadow_share;
+    if (r->shadow) r->shadow->tolerance = a->shadow_tolerance;
+    struct rollout_id id = {.etag = a->etag};
+    snprintf(id.tenant_id, ID_MAX, "%s", l->tenant_id);
+    snprintf(id.model, sizeof id.model, "%s", a->model);
+    snprintf(id.alias, sizeof id.alias, "%s", a->alias);
+    r->arms = arms_open(c->book, &id, a->slow_us);
+    return 0;
 }
 
 void route_cache_done(struct route_cache *c, struct route_lookup *l, int rc, const struct route_answer *a,
                       const struct err *e)
 {
     if (rc == 0)
-        rc = make_routes(l, a, &l->missing);
-    else if (rc == ERR_NOT_FOUND)
+        rc = make_routes(c, l, a, &l->missing);
+    else if (rc == ERR_NOT_FOUND && strcmp(e->field, "version_policy") != 0)
         route_not_found(&l->ref, &l->missing);
     else
         l->missing = *e;
@@ -251,10 +281,12 @@ void route_cache_drop(struct route_cache *c, const struct changed *what)
     }
 }
 
-struct route_cache *route_cache_create(struct predict *owner, const struct predict_config *config)
+struct route_cache *route_cache_create(struct predict *owner, const struct predict_config *config,
+                                       struct arms_book *book)
 {
     struct route_cache *c = mem_alloc(1, sizeof *c);
     c->owner = owner;
+    c->book = book;
     c->config = config;
     return c;
 }

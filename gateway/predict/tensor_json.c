@@ -63,15 +63,18 @@ static const struct {
     [DATATYPE_UINT8] = {0, 255},
     [DATATYPE_UINT16] = {0, 65535},
     [DATATYPE_UINT32] = {0, 4294967295.0},
-    [DATATYPE_UINT64] = {0, 9007199254740992.0},
+    [DATATYPE_UINT64] = {0, 18446744073709551616.0},
     [DATATYPE_INT8] = {-128, 127},
     [DATATYPE_INT16] = {-32768, 32767},
     [DATATYPE_INT32] = {-2147483648.0, 2147483647},
-    [DATATYPE_INT64] = {-9007199254740992.0, 9007199254740992.0}, /* what a double holds exactly */
+    [DATATYPE_INT64] = {-9223372036854775808.0, 9223372036854775808.0},
 };
+
+static const double exact_top = 9007199254740992.0; /* a double holds each integer up to here */
 
 static const double float_top = 3.4028235677973366e38; /* from here on a double rounds to an infinite float */
 
+/* Whether v may stand for a number of that type. */
 static int check_integer(const struct tensor_reader *t, enum datatype type, double v, struct err *e)
 {
     if (type == DATATYPE_FP32 || type == DATATYPE_FP64) return 0;
@@ -117,6 +120,7 @@ static int read_number(struct tensor_reader *t, struct err *e)
         if (rc == 0) rc = check_integer(t, t->declared, v, e);
         if (rc == 0) rc = check_integer(t, t->spec->datatype, v, e);
         if (rc) return rc;
+        if (!is_float && fabs(v) > exact_top) return fail(t, e, "%.17g is too large to be read exactly", v);
         double top = t->spec->datatype == DATATYPE_FP32 ? float_top : 1.7976931348623157e308;
         if (!(fabs(v) < top || (top > 1e300 && fabs(v) <= top)))
             return fail(t, e, "the number does not fit into %s", datatype_name(t->spec->datatype));

@@ -1,17 +1,14 @@
 /* TensorFlow Serving's REST predict body: rows ("instances") or columns ("inputs"), answered in kind. */
-#include "gateway/predict/infer.h"
+#include "gateway/predict/tfs_internal.h"
 
 #include <stdio.h>
 #include <string.h>
 #include "base/json.h"
 #include "base/mem.h"
-#include "gateway/predict/json_reader.h"
-#include "gateway/predict/tensor_json.h"
 
-enum { NAME_MAX_BYTES = 256 };
+enum { NAME_MAX_BYTES = TFS_NAME_MAX };
 
-static struct tensor_reader reader_of(struct infer *r, struct json_reader *json, size_t input,
-                                      const char *path)
+struct tensor_reader tfs__reader(struct infer *r, struct json_reader *json, size_t input, const char *path)
 {
     const struct signature_tensor *spec = &r->signature->inputs[input];
     return (struct tensor_reader){.json = json,
@@ -22,7 +19,7 @@ static struct tensor_reader reader_of(struct infer *r, struct json_reader *json,
                                   .path = path};
 }
 
-static int find_input(const struct infer *r, const char *path, const char *name, size_t *out, struct err *e)
+int tfs__find_input(const struct infer *r, const char *path, const char *name, size_t *out, struct err *e)
 {
     int index = signature_input_find(r->signature, name);
     if (index < 0)
@@ -59,11 +56,11 @@ static int read_named_row(struct infer *r, struct json_reader *json, int64_t row
     if (rc) return rc;
     while ((rc = json_member(json, &first, name, sizeof name, e)) == 1) {
         size_t input = 0;
-        if ((rc = find_input(r, where, name, &input, e))) return rc;
+        if ((rc = tfs__find_input(r, where, name, &input, e))) return rc;
         snprintf(path, sizeof path, "%s.%.40s", where, name);
         if (seen[input] == row + 1) return err_set(e, ERR_INVALID, path, "%s: stands there twice", path);
         seen[input] = row + 1;
-        struct tensor_reader t = reader_of(r, json, input, path);
+        struct tensor_reader t = tfs__reader(r, json, input, path);
         if ((rc = tensor_read_row(&t, e))) return rc;
         given++;
     }
@@ -83,7 +80,7 @@ static int read_bare_row(struct infer *r, struct json_reader *json, int64_t row,
         return err_set(e, ERR_INVALID, path,
                        "%s: the model has %zu inputs, so each instance must be an object of them by name",
                        path, r->signature->n_inputs);
-    struct tensor_reader t = reader_of(r, json, 0, path);
+    struct tensor_reader t = tfs__reader(r, json, 0, path);
     return tensor_read_row(&t, e);
 }
 
@@ -118,7 +115,7 @@ static int read_column(struct infer *r, struct json_reader *json, size_t input, 
 {
     int64_t rows;
     if (r->inputs[input].given) return err_set(e, ERR_INVALID, path, "%s: stands there twice", path);
-    struct tensor_reader t = reader_of(r, json, input, path);
+    struct tensor_reader t = tfs__reader(r, json, input, path);
     int rc = tensor_read_rows(&t, -1, &rows, e);
     if (rc) return rc;
     if (r->rows && r->rows != rows)
@@ -146,7 +143,7 @@ static int read_columns(struct infer *r, struct json_reader *json, struct err *e
     }
     json_take(json, '{');
     while ((rc = json_member(json, &first, name, sizeof name, e)) == 1) {
-        if ((rc = find_input(r, "inputs", name, &input, e))) return rc;
+        if ((rc = tfs__find_input(r, "inputs", name, &input, e))) return rc;
         snprintf(path, sizeof path, "inputs.%.40s", name);
         if ((rc = read_column(r, json, input, path, e))) return rc;
     }
@@ -156,7 +153,7 @@ static int read_columns(struct infer *r, struct json_reader *json, struct err *e
 /* ---- the body
  * ------------------------------------------------------------------------------------------------------- */
 
-static int read_signature_name(struct json_reader *json, struct err *e)
+int tfs__signature_name(struct json_reader *json, struct err *e)
 {
     char name[NAME_MAX_BYTES];
     int rc = json_read_text(json, name, sizeof name, e);
@@ -172,7 +169,7 @@ static int body_member(struct infer *r, struct json_reader *json, const char *na
     if (strcmp(name, "signature_name") == 0) {
         if (*has_signature) return err_set(e, ERR_INVALID, name, "signature_name: stands there twice");
         *has_signature = true;
-        return read_signature_name(json, e);
+        return tfs__signature_name(json, e);
     }
     if (!instances && !columns) return err_set(e, ERR_INVALID, name, "%.64s: unknown field", name);
     if (*has_data)
@@ -261,4 +258,4 @@ static void encode(const struct infer *r, const struct infer_answer *a, struct b
         encode_rows(r, a, out);
 }
 
-const struct infer_protocol tfs_protocol = {"tfs", decode, encode};
+const struct infer_protocol tfs_protocol = {"tfs", "instances", NULL, decode, encode};

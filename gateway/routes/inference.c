@@ -1,11 +1,13 @@
 /* The inference protocols' routes: predictions go to the predict road, metadata to Postgres. */
 #include "gateway/routes/routes.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/num.h"
 #include "gateway/dispatch.h"
 #include "gateway/predict/predict.h"
+#include "gateway/routes/prefer.h"
 #include "store/version.h"
 
 enum { VERSIONS_SHOWN = 100, SIGNATURE_TOKENS_MAX = 200000 };
@@ -40,34 +42,77 @@ static struct predict *road_of(struct exchange *x)
 /* The plan's rate, as draft-ietf-httpapi-ratelimit-headers words it. */
 static void policy_header(struct exchange *x, const struct principal *who)
 {
-    char text[64];
+    char text[64] = "\"requests\";q=";
     if (who->rate_per_second <= 0) return;
-    snprintf(text, sizeof(text), "\"requests\";q=%.0f;w=1", who->rate_per_second);
+    size_t len = strlen(text);
+    len += num_format_i64(text + len, llround(fmin(who->rate_per_second, 1e15)));
+    memcpy(text + len, ";w=1", 5);
     exchange_header(x, "RateLimit-Policy", text);
+}
+
+/* What the client would like: a job, or an answer soon or none. */
+static struct predict_options options_of(struct exchange *x, enum predict_protocol protocol)
+{
+    struct predict_options o = {.protocol = protocol};
+    const struct request *r = exchange_request(x);
+    struct prefer want = {0};
+    char applied[32];
+    for (size_t i = 0; i < r->headers_len; i++)
+        if (strcmp(r->headers[i].name, "prefer") == 0) prefer_add(&want, r->headers[i].value);
+    if (want.respond_async) {
+        dispatch_hold(x);
+        o.defer = predict_jobs_defer;
+    } else if (want.wait_s > 0) {
+        o.wait_ms = want.wait_s * 1000;
+        snprintf(applied, sizeof(applied), "wait=%lld", (long long)want.wait_s);
+        exchange_header(x, "Preference-Applied", applied);
+    }
+    return o;
+}
+
+static void run(struct exchange *x, const struct route_match *m, const struct principal *who,
+                enum model_ref_kind kind, enum predict_protocol protocol)
+{
+    struct predict_caller caller = caller_of(who);
+    struct model_ref ref = ref_of(m, kind);
+    struct predict_options o = options_of(x, protocol);
+    policy_header(x, who);
+    predict_run(road_of(x), x, &caller, &ref, &o);
 }
 
 void infer_run(struct exchange *x, const struct route_match *m, const struct principal *who)
 {
-    struct predict_caller caller = caller_of(who);
-    struct model_ref ref = ref_of(m, MODEL_REF_VERSION);
-    policy_header(x, who);
-    predict_infer(road_of(x), x, &caller, &ref);
+    run(x, m, who, MODEL_REF_VERSION, PREDICT_OIP);
 }
 
 void tfs_run(struct exchange *x, const struct route_match *m, const struct principal *who)
 {
-    struct predict_caller caller = caller_of(who);
-    struct model_ref ref = ref_of(m, MODEL_REF_VERSION);
-    policy_header(x, who);
-    predict_tfs(road_of(x), x, &caller, &ref);
+    run(x, m, who, MODEL_REF_VERSION, PREDICT_TFS);
 }
 
 void tfs_run_label(struct exchange *x, const struct route_match *m, const struct principal *who)
 {
-    struct predict_caller caller = caller_of(who);
-    struct model_ref ref = ref_of(m, MODEL_REF_ALIAS);
-    policy_header(x, who);
-    predict_tfs(road_of(x), x, &caller, &ref);
+    run(x, m, who, MODEL_REF_ALIAS, PREDICT_TFS);
+}
+
+void tfs_classify(struct exchange *x, const struct route_match *m, const struct principal *who)
+{
+    run(x, m, who, MODEL_REF_VERSION, PREDICT_TFS_CLASSIFY);
+}
+
+void tfs_classify_label(struct exchange *x, const struct route_match *m, const struct principal *who)
+{
+    run(x, m, who, MODEL_REF_ALIAS, PREDICT_TFS_CLASSIFY);
+}
+
+void tfs_regress(struct exchange *x, const struct route_match *m, const struct principal *who)
+{
+    run(x, m, who, MODEL_REF_VERSION, PREDICT_TFS_REGRESS);
+}
+
+void tfs_regress_label(struct exchange *x, const struct route_match *m, const struct principal *who)
+{
+    run(x, m, who, MODEL_REF_ALIAS, PREDICT_TFS_REGRESS);
 }
 
 /* ---- readiness of a model: it exists, so a call is answered, at once if a worker holds it, else once one
@@ -122,6 +167,7 @@ static int find(struct api_call *c, struct version *v, struct version_list *all,
     struct page page = {.limit = VERSIONS_SHOWN};
     int rc = api_begin(c, e);
     if (rc == 0) rc = version_find(c->db, api_param(c, 0), number, NULL, c->arena, v, e);
+    if (rc == 0 && number > 0) rc = version_require_served(v, e);
     if (rc == 0) rc = version_list(c->db, api_param(c, 0), &page, c->arena, all, e);
     return api_end(c, rc, e);
 }
@@ -146,13 +192,14 @@ int infer_metadata(struct api_call *c, struct err *e)
     char noun[16], number[24];
     int rc = find(c, &v, &all, e);
     snprintf(noun, sizeof(noun), "%.15s", e->field[0] != '\0' ? e->field : "model");
-    if (rc != 0) return api_not_found(rc, noun, e);
+    if (rc != 0) return strcmp(e->field, "version_policy") == 0 ? rc : api_not_found(rc, noun, e);
     struct json_writer *w = api_reply(c, 200);
     jw_obj(w);
     jw_kstr(w, "name", v.model);
     jw_name(w, "versions");
     jw_arr(w);
     for (int i = all.n - 1; i >= 0; i--) {
+        if (!all.items[i].served) continue;
         snprintf(number, sizeof(number), "%lld", (long long)all.items[i].number);
         jw_str(w, number);
     }

@@ -8,6 +8,11 @@
 #include "store/job.h"
 #include "store/job_event.h"
 
+static bool is_predict(const struct job *j)
+{
+    return strcmp(j->type, "predict") == 0;
+}
+
 static void error_write(struct json_writer *w, const struct job *j)
 {
     jw_name(w, "error");
@@ -28,7 +33,9 @@ static void estimate_write(struct json_writer *w, const struct job *j)
 {
     int64_t seconds = (j->estimate_ms + 999) / 1000, cost;
     if (seconds > j->max_seconds) seconds = j->max_seconds;
-    if (__builtin_mul_overflow(seconds * j->threads, j->price_micros, &cost) || cost > j->hold_micros)
+    if (is_predict(j))
+        cost = j->hold_micros; /* rows are known */
+    else if (__builtin_mul_overflow(seconds * j->threads, j->price_micros, &cost) || cost > j->hold_micros)
         cost = j->hold_micros;
     jw_name(w, "estimate");
     jw_obj(w);
@@ -38,18 +45,25 @@ static void estimate_write(struct json_writer *w, const struct job *j)
     jw_obj_end(w);
 }
 
-void job__write(struct json_writer *w, const struct job *j)
+int job__check_visible(const struct api_call *c, const struct job *j, struct err *e)
 {
-    jw_obj(w);
+    bool sees_all = (c->who->scopes & c->route->scopes & ~(unsigned)SCOPE_PREDICT) != 0;
+    if (sees_all || (is_predict(j) && principal_may_call(c->who, j->model))) return 0;
+    return err_set(e, ERR_NOT_FOUND, NULL, "not this key's");
+}
+
+static void fields_write(struct json_writer *w, const struct job *j)
+{
     jw_kstr(w, "id", j->id);
     jw_kstr(w, "object", "job");
     jw_kstr(w, "type", j->type);
     jw_kstr(w, "status", job_state_name(j->state));
     jw_kbool(w, "cancel_requested", j->cancel_requested);
     jw_kstr(w, "model", j->model);
-    jw_kstr(w, "dataset", j->dataset_id);
+    api_write_opt(w, "dataset", j->dataset_id);
     api_write_opt(w, "test_dataset", j->test_dataset_id);
-    if (j->version_id[0] != '\0') jw_kstr(w, "evaluated_version_id", j->version_id);
+    if (j->version_id[0] != '\0')
+        jw_kstr(w, is_predict(j) ? "version_id" : "evaluated_version_id", j->version_id);
     jw_kint(w, "priority", j->priority);
     jw_kint(w, "max_seconds", j->max_seconds);
     jw_kint(w, "threads", j->threads);
@@ -64,6 +78,12 @@ void job__write(struct json_writer *w, const struct job *j)
     estimate_write(w, j);
     jw_kint_str(w, "hold_micros", j->hold_micros);
     jw_kint_str(w, "cost_micros", j->cost_micros);
+}
+
+void job__write(struct json_writer *w, const struct job *j)
+{
+    jw_obj(w);
+    fields_write(w, j);
     jw_obj_end(w);
 }
 
@@ -101,12 +121,19 @@ int jobs_list(struct api_call *c, struct err *e)
 int jobs_get(struct api_call *c, struct err *e)
 {
     struct job job;
+    char why[JOB_WAITING_MAX];
     int rc = api_param_id(c, 0, "job_", "job", e);
     if (rc != 0) return rc;
     rc = api_begin(c, e);
     if (rc == 0) rc = job_find(c->db, api_param(c, 0), c->arena, &job, e);
+    if (rc == 0) rc = job__check_visible(c, &job, e);
     if ((rc = api_end(c, rc, e)) != 0) return api_not_found(rc, "job", e);
-    job__write(api_reply(c, 200), &job);
+    const char *waits = job__waiting_reason(c, &job, why);
+    struct json_writer *w = api_reply(c, 200);
+    jw_obj(w);
+    fields_write(w, &job);
+    if (waits) jw_kstr(w, "waiting_reason", waits);
+    jw_obj_end(w);
     return 0;
 }
 
@@ -121,7 +148,9 @@ struct cancel {
 static int cancel_tx(struct db *db, void *arg, struct err *e)
 {
     struct cancel *k = arg;
-    return job_cancel(db, api_param(k->c, 0), &k->c->by, k->c->arena, &k->job, k->worker, e);
+    int rc = job_find(db, api_param(k->c, 0), k->c->arena, &k->job, e);
+    if (rc == 0) rc = job__check_visible(k->c, &k->job, e);
+    return rc != 0 ? rc : job_cancel(db, api_param(k->c, 0), &k->c->by, k->c->arena, &k->job, k->worker, e);
 }
 
 /* A body is not needed; an empty object is what many clients send. */

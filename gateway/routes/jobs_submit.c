@@ -124,6 +124,7 @@ static int submit(struct submission *s, struct db *db, struct err *e)
     int rc = tenant_find(db, s->c->who->tenant_id, &tenant, e);
     if (rc != 0) return rc;
     const struct estimate *need = &s->kind.estimate;
+    double seconds = estimate_seconds(need, s->threads);
     struct job_new in = {.type = job_type_name(s->kind.type),
                          .model = s->model,
                          .dataset_id = s->dataset_id,
@@ -134,7 +135,7 @@ static int submit(struct submission *s, struct db *db, struct err *e)
                          .threads = (int)s->threads,
                          .spec = s->kind.json.data,
                          .version_id = s->kind.version_id[0] ? s->kind.version_id : NULL,
-                         .estimate_ms = need->seconds < 1e12 ? (int64_t)(need->seconds * 1e3) : 0};
+                         .estimate_ms = seconds < 1e12 ? (int64_t)(seconds * 1e3) : 0};
     return job_submit(db, &in, &s->c->by, s->c->arena, &s->job, e);
 }
 
@@ -151,15 +152,14 @@ static int submit_tx(struct db *db, void *arg, struct err *e)
 
 /* ---- after it ---- */
 
-/* The scheduler's sweep finds the row anyway; this is faster. */
-static void hint(struct submission *s)
+void job__hint(struct api_call *c, const struct job *job)
 {
     struct err e = {0};
     struct message m = {.type = MESSAGE_HINT};
-    snprintf(m.job.job_id, sizeof(m.job.job_id), "%s", s->job.id);
-    snprintf(m.job.tenant_id, sizeof(m.job.tenant_id), "%s", s->c->who->tenant_id);
-    if (inbox_push(s->c->redis, INBOX_SCHEDULER, &m, &e) != 0)
-        log_warn("hint_not_sent", "job=%s reason=%s", s->job.id, e.message);
+    snprintf(m.job.job_id, sizeof(m.job.job_id), "%s", job->id);
+    snprintf(m.job.tenant_id, sizeof(m.job.tenant_id), "%s", c->who->tenant_id);
+    if (inbox_push(c->redis, INBOX_SCHEDULER, &m, &e) != 0)
+        log_warn("hint_not_sent", "job=%s reason=%s", job->id, e.message);
 }
 
 int jobs_create(struct api_call *c, struct err *e)
@@ -172,7 +172,7 @@ int jobs_create(struct api_call *c, struct err *e)
     if (rc == 0 && s.idem.outcome == IDEM_REPLAY)
         api_replay(c, &s.idem);
     else if (rc == 0)
-        hint(&s);
+        job__hint(c, &s.job);
     submission_dispose(&s);
     return rc;
 }

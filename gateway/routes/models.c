@@ -8,32 +8,61 @@
 #include "store/model.h"
 #include "store/version.h"
 
-/* ---- TensorFlow Serving's view: every version that exists is loaded when it is called ---- */
+enum { STATUSES_MAX = 100 };
 
-static void status_write(struct json_writer *w, int64_t number)
+/* ---- TensorFlow Serving's view: every version that is served is loaded when it is called ---- */
+
+static void one_status(struct json_writer *w, const struct version *v)
 {
     char text[24];
-    snprintf(text, sizeof(text), "%lld", (long long)number);
+    struct err why = {0};
+    int rc = version_require_served(v, &why);
+    snprintf(text, sizeof(text), "%lld", (long long)v->number);
+    jw_obj(w);
+    jw_kstr(w, "version", text);
+    jw_kstr(w, "state", rc == 0 ? "AVAILABLE" : "END");
+    jw_name(w, "status");
+    jw_obj(w);
+    jw_kstr(w, "error_code", rc == 0 ? "OK" : "UNAVAILABLE");
+    jw_kstr(w, "error_message", why.message);
+    jw_obj_end(w);
+    jw_obj_end(w);
+}
+
+static void status_write(struct json_writer *w, const struct version *items, int n)
+{
     jw_name(w, "model_version_status");
     jw_arr(w);
-    if (number > 0) {
-        jw_obj(w);
-        jw_kstr(w, "version", text);
-        jw_kstr(w, "state", "AVAILABLE");
-        jw_name(w, "status");
-        jw_obj(w);
-        jw_kstr(w, "error_code", "OK");
-        jw_kstr(w, "error_message", "");
-        jw_obj_end(w);
-        jw_obj_end(w);
-    }
+    for (int i = 0; i < n; i++) one_status(w, &items[i]);
     jw_arr_end(w);
+}
+
+/* ---- conditions ---- */
+
+int models__if_match(struct api_call *c, int64_t *etag, struct err *e)
+{
+    const char *match = request_header(c->request, "if-match");
+    char digits[24];
+    *etag = -1;
+    if (match == NULL || strcmp(match, "*") == 0) return 0;
+    size_t len = strlen(match), quotes = len > 2 && match[0] == '"' && match[len - 1] == '"';
+    if (len < sizeof(digits)) {
+        snprintf(digits, sizeof(digits), "%.*s", (int)(len - 2 * quotes), match + quotes);
+        if (num_parse_i64(digits, 1, INT64_MAX, etag)) return 0;
+    }
+    return err_set(e, ERR_INVALID, "If-Match", "the header must hold the ETag of an earlier answer");
+}
+
+void models__tell_etag(struct api_call *c, int64_t etag)
+{
+    char text[32];
+    snprintf(text, sizeof(text), "\"%lld\"", (long long)etag);
+    call_header(c->call, "ETag", text);
 }
 
 /* ---- models ---- */
 
-/* The members of a model; the caller opens and closes the object. */
-static void model_members(struct json_writer *w, const struct model *m)
+void models__members(struct json_writer *w, const struct model *m)
 {
     jw_kstr(w, "id", m->id);
     jw_kstr(w, "object", "model");
@@ -48,6 +77,8 @@ static void model_members(struct json_writer *w, const struct model *m)
     jw_obj(w);
     for (int i = 0; i < m->n_aliases; i++) jw_kint(w, m->aliases[i].name, m->aliases[i].version);
     jw_obj_end(w);
+    model_settings_write(w, &m->settings);
+    jw_kint_str(w, "etag", m->etag);
 }
 
 /* A name of another form is as absent as an unknown one, and so is a model outside the key's allow-list. */
@@ -79,7 +110,7 @@ int models_list(struct api_call *c, struct err *e)
         if (!principal_may_call(c->who, list.items[i].name))
             continue; /* to this key there is no such model */
         jw_obj(w);
-        model_members(w, &list.items[i]);
+        models__members(w, &list.items[i]);
         jw_obj_end(w);
     }
     api_list_end(c, list.n ? list.items[0].id : NULL, list.n ? list.items[list.n - 1].id : NULL,
@@ -90,15 +121,19 @@ int models_list(struct api_call *c, struct err *e)
 int models_get(struct api_call *c, struct err *e)
 {
     struct model m;
+    struct version_list versions = {0};
+    struct page newest = {.limit = STATUSES_MAX};
     int rc = models__check_name(c, e);
     if (rc != 0) return rc;
     rc = api_begin(c, e);
     if (rc == 0) rc = model_find(c->db, api_param(c, 0), c->arena, &m, e);
+    if (rc == 0) rc = version_list(c->db, api_param(c, 0), &newest, c->arena, &versions, e);
     if ((rc = api_end(c, rc, e)) != 0) return api_not_found(rc, "model", e);
+    models__tell_etag(c, m.etag);
     struct json_writer *w = api_reply(c, 200);
     jw_obj(w);
-    model_members(w, &m);
-    status_write(w, m.latest_version);
+    models__members(w, &m);
+    status_write(w, versions.items, versions.n);
     jw_obj_end(w);
     return 0;
 }
@@ -112,6 +147,7 @@ static void version_members(struct json_writer *w, const struct version *v)
     jw_kstr(w, "model", v->model);
     jw_kint(w, "version", v->number);
     jw_kstr(w, "status", "ready");
+    jw_kbool(w, "served", v->served);
     jw_kint(w, "bytes", v->bytes);
     jw_kstr(w, "sha256", v->sha256);
     api_write_raw(w, "metrics", v->metrics);
@@ -155,7 +191,7 @@ int versions_get(struct api_call *c, struct err *e)
     struct json_writer *w = api_reply(c, 200);
     jw_obj(w);
     version_members(w, &v);
-    status_write(w, v.number);
+    status_write(w, &v, 1);
     jw_obj_end(w);
     return 0;
 }

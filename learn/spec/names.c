@@ -13,7 +13,7 @@
 WORDS(words_task, "task", "auto", "regression", "classification", "sequence");
 WORDS(words_family, "family", "linear_regression", "logistic_regression", "mlp", "seq2seq");
 WORDS(words_loss, "loss", "auto", "mse", "sparse_categorical_crossentropy", "binary_crossentropy");
-WORDS(words_precision, "precision", "auto", "f32", "bf16");
+WORDS(words_precision, "precision", "auto", "f32", "bf16", "bf16x3");
 WORDS(words_activation, "activation", "linear", "relu", "leaky_relu", "tanh", "sigmoid", "softmax", "gelu",
       "silu");
 WORDS(words_step, "op", "standardise", "scale", "one_hot", "rescale", "impute", "tokenise");

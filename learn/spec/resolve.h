@@ -8,6 +8,9 @@
  * (tensor/plan.c); smaller ones take less than two MiB. */
 enum { RESOLVE_PART_ROWS = 16 };
 
+/* What a checkpoint holds of each weight: itself, the best so far, and two of the optimiser's; and texts. */
+enum { CHECKPOINT_GROUPS = 4, CHECKPOINT_TEXTS = 256 << 10 };
+
 struct resolving {
     const struct spec *spec;
     const struct schema *train, *test; /* test may be NULL */

@@ -255,10 +255,11 @@ int resolve__layer_memory(struct resolving *v, struct err *e)
     if (__builtin_mul_overflow(v->row_floats * 4, rows, &extra) ||
         __builtin_mul_overflow(v->score_floats * 4, at_once, &scores) ||
         __builtin_add_overflow(extra, scores, &extra) ||
-        __builtin_add_overflow(extra, 8 * kept + v->work_bytes, &extra) ||
+        __builtin_add_overflow(extra, (8 + 2 * CHECKPOINT_GROUPS) * kept + v->work_bytes, &extra) ||
         __builtin_add_overflow(est->memory_bytes, extra, &est->memory_bytes) ||
         est->memory_bytes > SIZE_MAX / 4)
         return err_set(e, ERR_TOO_LARGE, "dataset", "the run would need more memory than any machine has");
+    est->checkpoint_bytes += CHECKPOINT_GROUPS * kept;
     est->model_bytes += 2 * kept + (v->row_floats + v->score_floats) * 4 * RESOLVE_PART_ROWS + v->work_bytes;
     return 0;
 }

@@ -56,9 +56,10 @@ static int settle_optimizer(struct resolving *v, struct err *e)
     bool linear = v->r->family == FAMILY_LINEAR_REGRESSION, narrow = width <= LEAST_SQUARES_WIDTH;
     bool closed = strcmp(t->optimizer.name, "least_squares") == 0;
     /* more than the closed form can do */
-    bool asks = t->objective != OBJECTIVE_USUAL || t->l1 > 0 || t->precision == PRECISION_BF16 ||
-                augmentation_wanted(&t->augmentation);
-    if (closed && t->precision == PRECISION_BF16)
+    bool tiles = t->precision == PRECISION_BF16 || t->precision == PRECISION_BF16X3;
+    bool asks =
+        t->objective != OBJECTIVE_USUAL || t->l1 > 0 || tiles || augmentation_wanted(&t->augmentation);
+    if (closed && tiles)
         return err_set(e, ERR_INVALID, training_path(v, "precision", path),
                        "least_squares solves in double precision; leave precision out, or use adam");
     if (closed && asks)
@@ -178,6 +179,30 @@ static uint64_t learning_bytes(const struct resolving *v)
     return text_learner_bytes((uint64_t)c->text_bytes) + text_vocabulary_bytes(v->ids);
 }
 
+/* As many threads as a plan would take: each needs work enough to be worth a meeting, and moments over the
+ * rows of a batch need one (tensor/plan.c, docs/decisions/0008). */
+static double useful_threads(const struct resolved *r)
+{
+    const double thread_flops = 2e6, weight_flops = 100;
+    double batch = (double)r->training.batch_size, parameters = (double)r->estimate.parameters;
+    double most =
+        floor(batch * (double)r->estimate.flops_per_row / (thread_flops + weight_flops * parameters));
+    bool together = strcmp(r->training.optimizer.name, "least_squares") == 0;
+    for (size_t i = 0; i < r->n_layers; i++)
+        together = together || r->layers[i].kind == KIND_BATCH_NORMALIZATION;
+    return together || most < 1 ? 1 : fmin(most, batch);
+}
+
+static void estimate_time(struct resolved *r)
+{
+    struct estimate *est = &r->estimate;
+    double rows = (double)r->train_rows * (double)r->training.epochs;
+    double steps = rows / (double)r->training.batch_size;
+    est->step_seconds = rows * 3 * (double)est->flops_per_row / 20e9;
+    est->seconds = 0.2 + est->step_seconds + steps * 30e-6 + (double)est->data_bytes / 100e6;
+    est->threads = useful_threads(r);
+}
+
 int resolve__estimate(struct resolving *v, struct err *e)
 {
     struct resolved *r = v->r;
@@ -193,12 +218,13 @@ int resolve__estimate(struct resolving *v, struct err *e)
     }
     uint64_t ends = (uint64_t)layer__product(&r->layers[0].in) +
                     (uint64_t)layer__product(&r->layers[r->n_layers - 1].out);
+    est->checkpoint_bytes = weights * CHECKPOINT_GROUPS + CHECKPOINT_TEXTS;
     /* weights, gradient, two optimiser slots, best weights so far, the packed copy for validation, and the
-     * artifact */
+     * artifact; and two checkpoints, one being stored while the next is written */
     if (!data_bytes(v, v->train, &est->data_bytes) ||
         (v->test && !data_bytes(v, v->test, &est->data_bytes)) ||
         __builtin_mul_overflow(row_floats * 4, (uint64_t)batch, &activations) ||
-        __builtin_add_overflow(weights * 8 + fixed, est->data_bytes, &total) ||
+        __builtin_add_overflow(weights * 8 + fixed + 2 * est->checkpoint_bytes, est->data_bytes, &total) ||
         __builtin_add_overflow(total, activations, &total) ||
         __builtin_add_overflow(total, part + ends * 4 * EVALUATION_ROWS, &total) || total > SIZE_MAX / 4)
         return err_set(e, ERR_TOO_LARGE, "dataset", "the run would need more memory than any machine has");
@@ -212,11 +238,15 @@ int resolve__estimate(struct resolving *v, struct err *e)
     est->thread_bytes = weights + row * (uint64_t)batch + (6 << 20);
     est->model_bytes = weights * 2 + row_floats * 4 * RESOLVE_PART_ROWS + ends * 4 * EVALUATION_ROWS + part +
                        (1 << 20) + text_vocabulary_bytes(v->ids);
-    double rows = (double)r->train_rows * (double)r->training.epochs;
-    double steps = rows / (double)r->training.batch_size;
-    est->seconds =
-        0.2 + rows * 3 * (double)est->flops_per_row / 20e9 + steps * 30e-6 + (double)est->data_bytes / 100e6;
+    estimate_time(r);
     return 0;
+}
+
+double estimate_seconds(const struct estimate *e, int64_t threads)
+{
+    const double worth = 0.9; /* a thread beyond the first, against that (measured: 0.76 … 0.93) */
+    double n = fmin((double)threads, e->threads);
+    return n > 1 ? e->seconds - e->step_seconds * (1 - 1 / (1 + worth * (n - 1))) : e->seconds;
 }
 
 uint64_t estimate_bytes(const struct estimate *e, int64_t threads)

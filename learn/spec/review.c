@@ -6,8 +6,11 @@
 
 #include "base/mem.h"
 #include "learn/spec/put.h"
+#include "learn/spec/resolve.h"
 
 enum { USUAL_FOLDS = 5, ALIAS_MAX = 64, BATCH_ROWS = 256 };
+/* The most of a model's scores that an assessment keeps (learn/metrics.h): of 100 classes, and in all. */
+enum { SCORES_A_ROW = 400, SCORES_MAX_BYTES = 64 << 20 };
 
 static int parse_folds(struct review_spec *s, struct json_obj *o, struct err *e)
 {
@@ -125,7 +128,11 @@ int review_resolve(struct resolved **out, const struct review_spec *s, const str
     if (rc) return rc;
     struct estimate *need = &(*out)->estimate;
     need->seconds *= (double)s->folds;
-    if (!__builtin_add_overflow(need->memory_bytes, need->data_bytes, &need->memory_bytes)) return 0;
+    need->step_seconds *= (double)s->folds;
+    /* all rows at once, and the fold's checkpoint on its way into the job's own */
+    if (!__builtin_add_overflow(need->memory_bytes, need->data_bytes, &need->memory_bytes) &&
+        !__builtin_add_overflow(need->memory_bytes, 2 * need->checkpoint_bytes, &need->memory_bytes))
+        return 0;
     resolved_free(*out);
     *out = NULL;
     return err_set(e, ERR_TOO_LARGE, "dataset", "the run would need more memory than any machine has");
@@ -153,20 +160,25 @@ int review_estimate(struct estimate *out, const struct schema *data, uint64_t ar
                     uint64_t model_bytes, struct err *e)
 {
     const uint64_t fixed = (uint64_t)48 << 20;
-    uint64_t row = 16, table, floats = 0, once;
+    uint64_t row = 16, table, floats = 0, once, scores;
     for (size_t i = 0; i < data->n_columns; i++) {
         const struct column *c = &data->columns[i];
         uint64_t width = (uint64_t)column_width(c);
         row += width * (c->type == COLUMN_TENSOR && c->dtype == DATA_U8 ? 1 : 8);
         floats += width;
     }
-    *out = (struct estimate){.model_bytes = model_bytes};
-    /* the file and what is unpacked of it; batches of evaluation are larger than those of serving */
+    *out = (struct estimate){.model_bytes = model_bytes, .threads = 1};
+    scores = (uint64_t)data->rows * SCORES_A_ROW;
+    if (scores > SCORES_MAX_BYTES) scores = SCORES_MAX_BYTES;
+    out->checkpoint_bytes = scores + CHECKPOINT_TEXTS;
+    /* the file and what is unpacked of it; batches of evaluation are larger than those of serving; the scores
+     * that are kept, and those in two checkpoints */
     if (__builtin_mul_overflow(row, (uint64_t)data->rows, &table) ||
         __builtin_mul_overflow(artifact_bytes, 3, &once) ||
         __builtin_mul_overflow(model_bytes, BATCH_ROWS / 64, &model_bytes) ||
         __builtin_add_overflow(table, once, &once) || __builtin_add_overflow(once, model_bytes, &once) ||
-        __builtin_add_overflow(once, fixed + floats * BATCH_ROWS * 8, &out->memory_bytes))
+        __builtin_add_overflow(once, fixed + floats * BATCH_ROWS * 8 + scores + 2 * out->checkpoint_bytes,
+                               &out->memory_bytes))
         return err_set(e, ERR_TOO_LARGE, "dataset", "the run would need more memory than any machine has");
     out->data_bytes = table;
     out->seconds = 0.2 + (double)table / 100e6;

@@ -185,7 +185,7 @@ enum weighting { WEIGHTING_NONE, WEIGHTING_BALANCED, WEIGHTING_GIVEN };
 
 /* What products are computed in; sums, weights and all else are f32 either way. AUTO: the runner picks, by
  * its CPU and the network (learn/precision.h). */
-enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 };
+enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16, PRECISION_BF16X3, PRECISION_COUNT };
 
 /* What may happen to an image before it is learnt from (learn/augment.h), anew in each epoch. */
 struct augmentation_spec {
@@ -260,14 +260,18 @@ struct estimate {
     int64_t flops_per_row; /* one forward pass */
     uint64_t data_bytes;   /* the dataset in the runner's memory */
     uint64_t memory_bytes; /* the runner's whole need: data, weights, gradients, optimiser, activations, fixed
-                              part */
-    uint64_t thread_bytes; /* what each thread of the training beyond the first needs on top */
-    uint64_t model_bytes;  /* a loaded version with one session of 64 rows */
-    double seconds;        /* on one core, roughly */
+                              part, and the two files that checkpoints are written to */
+    uint64_t checkpoint_bytes; /* the largest one of a training */
+    uint64_t thread_bytes;     /* what each thread of the training beyond the first needs on top */
+    uint64_t model_bytes;      /* a loaded version with one session of 64 rows */
+    double seconds;            /* on one core, roughly */
+    double step_seconds;       /* of these: what the threads of a training share */
+    double threads;            /* so many can; of several trainings the mean */
 };
 
-/* The need of a run with so many threads. */
+/* The need of a run with so many threads; and how long it should take. */
 uint64_t estimate_bytes(const struct estimate *e, int64_t threads);
+double estimate_seconds(const struct estimate *e, int64_t threads);
 
 struct resolved {
     struct arena arena;

@@ -10,7 +10,7 @@
 #include "learn/spec/put.h"
 #include "learn/spec/tune_draw.h"
 
-enum { NAMED_BYTES = 200, SHOWN_VALUE_BYTES = 256, SLOTS = 4, COMPARISONS_MAX = 200000000 };
+enum { NAMED_BYTES = 200, SHOWN_VALUE_BYTES = 256, COMPARISONS_MAX = 200000000 };
 static const double HELD_BACK = 0.2;
 
 /* ---- values ---- */
@@ -243,10 +243,15 @@ static int settle_score(enum score_kind *score, const struct tune_spec *t, enum 
 /* The most of every trial's needs; their seconds are summed. */
 static void add_need(struct estimate *sum, const struct estimate *one)
 {
+    double steps = sum->step_seconds + one->step_seconds;
+    if (steps > 0)
+        sum->threads = (sum->threads * sum->step_seconds + one->threads * one->step_seconds) / steps;
     sum->seconds += one->seconds;
+    sum->step_seconds += one->step_seconds;
     if (one->parameters > sum->parameters) sum->parameters = one->parameters;
     if (one->flops_per_row > sum->flops_per_row) sum->flops_per_row = one->flops_per_row;
     if (one->memory_bytes > sum->memory_bytes) sum->memory_bytes = one->memory_bytes;
+    if (one->checkpoint_bytes > sum->checkpoint_bytes) sum->checkpoint_bytes = one->checkpoint_bytes;
     if (one->thread_bytes > sum->thread_bytes) sum->thread_bytes = one->thread_bytes;
     if (one->model_bytes > sum->model_bytes) sum->model_bytes = one->model_bytes;
     if (one->data_bytes > sum->data_bytes) sum->data_bytes = one->data_bytes;
@@ -261,14 +266,17 @@ static int64_t trials_checked(const struct tune_spec *t, const struct schema *tr
     return t->trials < most ? t->trials : most;
 }
 
-/* What stays beside the trial that runs: the best one so far, and with halving the weights, best weights and
- * optimiser slots of all that wait. */
+/* What stays beside the trial that runs: the best one so far, its weights as a checkpoint, the checkpoint
+ * that the running one has gone on from or just laid down, and with halving those of all that wait. And all
+ * of that once more in each of the two files that the search's own checkpoints are written to. */
 static int add_waiting(struct estimate *need, const struct tune_spec *t, struct err *e)
 {
-    uint64_t paused = t->method == TUNE_HALVING ? (uint64_t)t->trials * SLOTS * sizeof(float) : 0;
-    if (__builtin_mul_overflow(paused, (uint64_t)need->parameters, &paused) ||
-        __builtin_add_overflow(paused, need->model_bytes, &paused) ||
-        __builtin_add_overflow(paused, need->memory_bytes, &need->memory_bytes))
+    uint64_t each = need->checkpoint_bytes, waiting, sum;
+    if (__builtin_mul_overflow(each, (uint64_t)(t->method == TUNE_HALVING ? t->trials : 0), &waiting) ||
+        __builtin_add_overflow(waiting, each, &waiting) || /* the best one's weights, amply */
+        __builtin_mul_overflow(waiting, (uint64_t)3, &sum) || __builtin_add_overflow(sum, 2 * each, &sum) ||
+        __builtin_add_overflow(sum, need->model_bytes, &sum) ||
+        __builtin_add_overflow(sum, need->memory_bytes, &need->memory_bytes))
         return err_set(e, ERR_TOO_LARGE, t->path, "the search would need more memory than any machine has");
     return 0;
 }
@@ -299,5 +307,6 @@ int tune_check(struct estimate *out, enum score_kind *score, const struct tune_s
     if (rc || (rc = add_waiting(out, t, e))) return rc;
     out->memory_bytes += test_bytes > out->data_bytes ? test_bytes - out->data_bytes : 0;
     out->seconds = out->seconds / (double)checked * trainings;
+    out->step_seconds = out->step_seconds / (double)checked * trainings;
     return settle_score(score, t, task, e);
 }

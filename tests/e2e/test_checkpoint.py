@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import BIN, discard, launch, wait_until
+from conftest import BIN, ENDED, discard, launch, wait_until
 from data import flowers_csv
 
 QUANTUM = 0.5
@@ -236,3 +236,107 @@ def test_a_cancel_ends_the_runner_within_a_tenth_of_a_second(scene):
             break
     print(f"cancel to the runner's end: {min(took) * 1000:.0f} … {max(took) * 1000:.0f} ms")
     assert min(took) < 0.2, took
+
+
+# ---- searches, cross-validations ----
+
+def search(epochs, trials=3):
+    return {"base": spec(epochs), "trials": trials, "seed": 2, "metric": "val_loss", "parameters": {
+        "training.optimizer.learning_rate": {"type": "log_uniform", "min": 1e-4, "max": 1e-2}}}
+
+
+def without_times(node):
+    if isinstance(node, dict):
+        return {k: without_times(v) for k, v in node.items() if k not in ("seconds", "train_seconds")}
+    return [without_times(n) for n in node] if isinstance(node, list) else node
+
+
+def found(tenant, model, job):
+    _, predictions = what_it_learned(tenant, model, job)
+    return without_times(job["result"]["metrics"]), predictions
+
+
+class Parts(Progress):
+    """Which trial or fold a job is at never goes back either."""
+
+    def look(self):
+        job = self.tenant.job(self.job_id)
+        p = job["progress"] or {}
+        part = p.get("trial", {}).get("ended", p.get("fold", {}).get("number"))
+        if part is not None and p["phase"] == "train":
+            now = (part, p["epoch"], p["step"])
+            assert now >= self.last, f"{now} after {self.last}"
+            self.last, self.seen = now, self.seen + 1
+        return job
+
+
+def test_a_search_makes_way_outlives_its_worker_and_finds_what_it_would_have_found(scene):
+    first, second = scene.platform.tenant(), scene.platform.tenant()
+    ds, other = first.upload_csv(flowers_csv(ROWS))["id"], second.upload_csv(flowers_csv(ROWS))["id"]
+    ask = lambda model: first.submit(model, ds, search(LONG), type="tune")["id"]
+    alone = first.wait_job(ask("alone"), 120)
+    job_id = ask("searched")
+    progress = Parts(first, job_id)
+    progress.last = (0, 0, 0)
+    first.wait_running(job_id, 3)
+    short = second.wait_job(second.submit("short", other, SMALL)["id"], 60)
+    assert short["status"] == "succeeded"
+    assert progress.look()["status"] not in ENDED, "the short job had to wait for the search's end"
+    wait_until(lambda: scene.platform.sql(f"SELECT 1 FROM jobs WHERE id = '{job_id}' AND checkpoint_part > 'trial 2'") or progress.look() and None,
+               "a checkpoint behind the first trial", 60)
+    scene.worker.end(9)
+    scene.worker.start()
+    job = progress.until_ended()
+    assert job["status"] == "succeeded" and job["attempt"] >= 3 and job["crashes"] >= 1, job
+    told = messages(first, job_id)
+    assert any(m.startswith("yielded at trial ") and m.endswith("another tenant was due") for m in told), told
+    assert any(m.startswith(("resumed at trial 2 of 3, ", "resumed at trial 3 of 3, ")) for m in told), told
+    assert found(first, "searched", job) == found(first, "alone", alone)
+    check_charged_once(scene, first, job)
+
+
+def test_a_cross_validation_goes_on_after_its_worker_stopped(scene):
+    tenant = scene.platform.tenant()
+    ds = tenant.upload_csv(flowers_csv(ROWS))["id"]
+    ask = lambda model: tenant.submit(model, ds, {"base": spec(LONG // 2), "folds": 3}, type="evaluate")["id"]
+    alone = tenant.wait_job(ask("alone"), 120)
+    job_id = ask("stopped")
+    tenant.wait_running(job_id, 3)
+    assert scene.worker.end(15) == 0
+    assert any(m.startswith("yielded at fold ") and m.endswith("the worker is stopping") for m in messages(tenant, job_id))
+    scene.worker.start()
+    job = tenant.wait_job(job_id, 120)
+    assert job["status"] == "succeeded" and job["attempt"] >= 2 and job["crashes"] == 0, job
+    assert without_times(job["result"]["metrics"]) == without_times(alone["result"]["metrics"])
+    check_charged_once(scene, tenant, job)
+
+
+# ---- jobs that find no worker ----
+
+def test_a_job_that_no_worker_can_hold_says_so_until_one_can(scene):
+    tenant = scene.platform.tenant()
+    ds = tenant.upload_csv(flowers_csv(ROWS))["id"]
+    options = scene.worker.options
+    assert scene.worker.end(15) == 0
+    job_id = tenant.submit("large", ds, spec(1))["id"]
+    reason = lambda: tenant.job(job_id).get("waiting_reason")
+    wait_until(lambda: reason() == "no worker for such jobs is running", "the reason", 30)  # one that was killed is missed after a while
+    scene.worker.options = (*options, "--job-memory", "32m")
+    scene.worker.start()
+    wait_until(lambda: (reason() or "").endswith("the largest worker has 0.03 GiB for jobs"), "the reason", 20)
+    assert scene.worker.end(15) == 0
+    scene.worker.options = options
+    scene.worker.start()
+    job = tenant.wait_job(job_id)
+    assert job["status"] == "succeeded" and "waiting_reason" not in job
+
+
+def test_a_job_that_waits_for_a_slot_says_so(scene):
+    tenant = scene.platform.tenant()
+    ds = tenant.upload_csv(flowers_csv(ROWS))["id"]
+    first = tenant.submit("first", ds, spec(100000))["id"]
+    tenant.wait_running(first)
+    second = tenant.submit("second", ds, SMALL)["id"]
+    wait_until(lambda: tenant.job(second).get("waiting_reason") == "every slot for such jobs is taken", "the reason", 20)
+    tenant.ok("POST", f"/v1/jobs/{first}/cancel")
+    assert tenant.wait_job(second)["status"] == "succeeded"

@@ -212,6 +212,9 @@ def test_predictions_from_arguments_json_a_file_and_standard_input(sh, line):
     assert json.loads(sh.run("predict", "line", "4", "--version", "1").stdout) == [value] == json.loads(sh.run("predict", "line", "4", "--alias", "live").stdout)
     assert "no " in sh.fails("predict", "nobody", "4") and "found a string" in sh.fails("predict", "line", "four")
     assert "instances[0]" in sh.fails("predict", "line", "4", "5")
+    job = sh.run("predict", "line", "4", "--async").stdout.strip()
+    sh.run("job", "watch", job)
+    assert json.loads(sh.run("job", "result", job).stdout) == [value] == sh.json("job", "result", job)["predictions"]
 
 
 def test_models_versions_and_aliases_by_command(sh, line):
@@ -223,6 +226,22 @@ def test_models_versions_and_aliases_by_command(sh, line):
     assert "pointed at no other version" in sh.fails("model", "rollback", "line", "stable")
     assert "canary" in sh.fails("model", "alias", "line", "stable", "1", "--canary", "1", "--weight", "0.1")
     assert "'one'" in sh.fails("model", "alias", "line", "stable", "one")
+    assert re.search(r"(?m)^primary\s+1\s+0\b.*\nnothing is on trial", sh.run("model", "rollout", "line", "stable").stdout)
+    assert sh.json("model", "rollout", "line", "stable")["counted"] is False
+    assert "--rollback-on error_rate=0.05" in sh.fails("model", "alias", "line", "stable", "1", "--rollback-on", "error_rate")
+    assert sh.run("model", "alias", "line", "stable", "1", "--cold").returncode == 0
+
+
+def test_a_models_settings_by_command(sh, line):
+    out = json.loads(sh.run("model", "set", "line", "--max-batch-rows", "64", "--max-queue-delay-us", "0", "--serve", "latest:2").stdout)
+    assert out == {"model": "line", "batching": {"max_batch_rows": 64, "max_queue_delay_us": 0}, "version_policy": {"latest": {"num_versions": 2}}}
+    assert json.loads(sh.run("model", "show", "line").stdout) == out and sh.json("model", "show", "line")["batching"] == out["batching"]
+    assert json.loads(sh.run("model", "set", "line", "--serve", "1").stdout)["version_policy"] == {"specific": {"versions": [1]}}
+    out = json.loads(sh.run("model", "set", "line", "--max-batch-rows", "none", "--max-queue-delay-us", "none", "--serve", "all").stdout)
+    assert out["batching"] == {"max_batch_rows": None, "max_queue_delay_us": None} and out["version_policy"] == {"all": {}}
+    assert "nothing to set" in sh.fails("model", "set", "line") and "whole number" in sh.fails("model", "set", "line", "--max-batch-rows", "many")
+    assert "latest:N" in sh.fails("model", "set", "line", "--serve", "newest") and "4096" in sh.fails("model", "set", "line", "--max-batch-rows", "5000")
+    assert "alias" in sh.fails("model", "delete", "line", "1") and "no such" in sh.fails("model", "delete", "line", "99")
 
 
 # ---- money and proof ----

@@ -152,3 +152,50 @@ def test_a_job_that_kills_its_runner_is_dead_after_three_crashes(own):
     job = tenant.job(job_id)
     assert job["crashes"] == 3 and job["error"]["message"]
     assert captures(own, job_id) == 0 and tenant.invoice()["total_micros"] == "0"
+
+
+def ask_later(tenant, x):
+    reply = tenant.post("/v1/models/line:predict", json={"instances": [[x]]}, headers={"Prefer": "respond-async"})
+    assert reply.status_code == 202, reply.text
+    return reply.json()["id"]
+
+
+def test_one_tenant_s_backlog_of_predictions_keeps_no_other_waiting(own):
+    mine, theirs = own.tenant("backlog"), own.tenant("single")
+    for t in (mine, theirs):
+        t.train("line", t.upload_csv(line_csv(slope=3))["id"], {"family": "linear_regression", "target": "y"})
+    own.kill("worker", signal.SIGSTOP)
+    try:
+        backlog = [ask_later(mine, float(i)) for i in range(5)]
+        single = ask_later(theirs, 1.0)
+        wait_until(lambda: theirs.job(single)["status"] == "running", "the single one to get a place")
+        taken = [mine.job(i)["status"] for i in backlog].count("running")
+    finally:
+        own.kill("worker", signal.SIGCONT)
+    assert taken == 2  # half of the worker's four places
+    for t, i in [(theirs, single), *((mine, i) for i in backlog)]:
+        assert t.wait_job(i)["status"] == "succeeded" and captures(own, i) == 1
+
+
+def test_a_prediction_that_is_answered_later_outlives_a_worker_and_a_gateway(own):
+    t = own.tenant("later")
+    t.train("line", t.upload_csv(line_csv(slope=3))["id"], {"family": "linear_regression", "target": "y"})
+    at_once = t.post("/v1/models/line:predict", json={"instances": [[4.0]]}).content
+
+    own.kill("worker", signal.SIGSTOP)
+    job, unwanted = ask_later(t, 4.0), ask_later(t, 5.0)
+    for i in (job, unwanted):
+        wait_until(lambda: t.job(i)["status"] == "running", "the stopped worker to get the job")
+    t.ok("POST", f"/v1/jobs/{unwanted}/cancel")
+    own.kill("worker")
+    own.tenor("up")
+    done = t.wait_job(job)
+    assert (done["status"], done["attempt"], done["crashes"]) == ("succeeded", 2, 1) and captures(own, job) == 1
+    assert t.get(f"/v1/jobs/{job}/result").content == at_once
+    assert t.wait_job(unwanted)["status"] == "cancelled" and captures(own, unwanted) == 0
+    reply = t.get(f"/v1/jobs/{unwanted}/result")
+    assert reply.status_code == 409 and "cancelled" in reply.json()["error"]
+    job = ask_later(t, 4.0)
+    own.kill("gateway")
+    own.up()
+    assert t.wait_job(job)["status"] == "succeeded" and t.get(f"/v1/jobs/{job}/result").content == at_once

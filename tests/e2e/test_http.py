@@ -163,7 +163,7 @@ def test_every_answer_has_a_request_id_of_its_own(platform, tenant):
 
 @pytest.mark.parametrize("method, path, allow", [
     ("PATCH", "/v1/datasets", {"GET", "HEAD", "POST"}), ("PUT", "/v1/datasets/ds_x", {"GET", "HEAD", "DELETE"}), ("DELETE", "/v1/jobs", {"GET", "HEAD", "POST"}),
-    ("GET", "/v1/jobs/job_x/cancel", {"POST"}), ("POST", "/v1/usage", {"GET", "HEAD"}), ("GET", "/v1/models/m/aliases/live", {"PUT"}),
+    ("GET", "/v1/jobs/job_x/cancel", {"POST"}), ("POST", "/v1/usage", {"GET", "HEAD"}), ("DELETE", "/v1/models/m/aliases/live", {"GET", "HEAD", "PUT"}),
     ("GET", "/v2/models/m/infer", {"POST"}), ("POST", "/v2", {"GET", "HEAD"}), ("POST", "/openapi.json", {"GET", "HEAD"})])
 def test_another_method_is_405_with_those_that_are_allowed(shared_tenant, method, path, allow):
     reply = shared_tenant.call(method, path)
@@ -282,7 +282,8 @@ def test_answers_have_the_fields_that_openapi_promises(shared_tenant):
     job = shared_tenant.train("described", dataset["id"], {"family": "linear_regression", "target": "y"})
     answers = {"Dataset": dataset, "Job": job, "JobResult": job["result"], "JobEvent": shared_tenant.events(job["id"])[0],
                "Model": shared_tenant.ok("GET", "/v1/models/described"), "ModelVersion": shared_tenant.ok("GET", "/v1/models/described/versions/1"),
-               "Alias": shared_tenant.ok("GET", "/v1/models/described/aliases")["data"][0], "Invoice": shared_tenant.invoice(),
+               "Alias": shared_tenant.ok("GET", "/v1/models/described/aliases/live"), "Rollout": shared_tenant.ok("GET", "/v1/models/described/aliases/live/rollout"),
+               "Invoice": shared_tenant.invoice(),
                "InvoiceLine": shared_tenant.invoice()["lines"][0], "UsagePage": shared_tenant.ok("GET", "/v1/usage"),
                "UsageBucket": shared_tenant.ok("GET", "/v1/usage")["data"][0], "AuditEntry": shared_tenant.ok("GET", "/v1/audit")["data"][0],
                "AuditVerification": shared_tenant.ok("GET", "/v1/audit/verify"), "Key": shared_tenant.ok("GET", "/v1/keys")["data"][0],

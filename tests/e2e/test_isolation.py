@@ -7,6 +7,7 @@ import pytest
 from data import flowers_csv, line_csv, slow_spec
 
 PREDICT = {"instances": [[1.0]]}
+EXAMPLES = {"examples": [{"input": 1.0}]}
 INFER = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [1.0]}]}
 TRAIN = {"type": "train", "model": "mine", "spec": {"family": "linear_regression", "target": "y"}}
 
@@ -17,15 +18,23 @@ ENDPOINTS = [
     ("GET", "/v1/jobs/{job}", None),
     ("POST", "/v1/jobs/{job}/cancel", {}),
     ("GET", "/v1/jobs/{job}/events", None),
+    ("GET", "/v1/jobs/{job}/result", None),
     ("GET", "/v1/models/{model}", None),
+    ("PATCH", "/v1/models/{model}", {"batching": {"max_batch_rows": 1}}),
     ("GET", "/v1/models/{model}/versions", None),
     ("GET", "/v1/models/{model}/versions/{version}", None),
+    ("DELETE", "/v1/models/{model}/versions/{version}", None),
     ("GET", "/v1/models/{model}/aliases", None),
+    ("GET", "/v1/models/{model}/aliases/{alias}", None),
+    ("GET", "/v1/models/{model}/aliases/{alias}/rollout", None),
     ("PUT", "/v1/models/{model}/aliases/{alias}", {"version": 1}),
     ("POST", "/v1/models/{model}/aliases/{alias}/rollback", None),
     ("POST", "/v1/models/{model}:predict", PREDICT),
     ("POST", "/v1/models/{model}/versions/{version}:predict", PREDICT),
     ("POST", "/v1/models/{model}/labels/{alias}:predict", PREDICT),
+    *(("POST", f"/v1/models/{{model}}{at}:{verb}", EXAMPLES) for verb in ("classify", "regress") for at in ("", "/versions/{version}", "/labels/{alias}")),
+    *(("GET", f"/v1/models/{{model}}{at}/metadata", None) for at in ("", "/versions/{version}", "/labels/{alias}")),
+    ("GET", "/v1/models/{model}/labels/{alias}", None),
     ("GET", "/v2/models/{model}", None),
     ("GET", "/v2/models/{model}/ready", None),
     ("GET", "/v2/models/{model}/versions/{version}", None),
@@ -54,14 +63,21 @@ class Owner:
         self.job = self.tenant.submit(f"{name}-slow", flowers, slow_spec())["id"]
         made = self.tenant.ok("POST", "/v1/keys", json={"name": "spare", "scopes": ["predict"]})
         self.key = made["id"]
+        asked = self.tenant.post(f"/v1/models/{self.model}:predict", json=PREDICT, headers={"Prefer": "respond-async"}).json()
+        self.answered = self.tenant.wait_job(asked["id"])["id"]
+
+    @staticmethod
+    def thing(pattern, name):
+        """Only a predict job has a result of its own."""
+        return "answered" if pattern == "/v1/jobs/{job}/result" else name
 
     def path(self, pattern):
-        return re.sub(r"\{(\w+)\}", lambda m: getattr(self, m[1]), pattern)
+        return re.sub(r"\{(\w+)\}", lambda m: getattr(self, self.thing(pattern, m[1])), pattern)
 
     def missing(self, pattern):
         """The same path for things that nobody has, of the same form."""
         def other(m):
-            text = getattr(self, m[1])
+            text = getattr(self, self.thing(pattern, m[1]))
             return text if m[1] in ("version", "alias") else last_changed(text)
         return re.sub(r"\{(\w+)\}", other, pattern)
 

@@ -13,10 +13,10 @@ CALLS = {  # each scope with requests that need it
     "datasets:read": [("GET", "/v1/datasets"), ("GET", "/v1/datasets/ds_01jd8x00000000000000000000")],
     "datasets:write": [("POST", "/v1/datasets?name=x"), ("DELETE", "/v1/datasets/ds_01jd8x00000000000000000000")],
     "jobs:read": [("GET", "/v1/jobs"), ("GET", "/v1/jobs/job_01jd8x00000000000000000000/events")],
-    "jobs:write": [("POST", "/v1/jobs"), ("POST", "/v1/jobs/job_01jd8x00000000000000000000/cancel")],
-    "models:read": [("GET", "/v1/models"), ("GET", "/v1/models/m/versions"), ("GET", "/v1/models/m/aliases")],
+    "jobs:write": [("POST", "/v1/jobs")],
+    "models:read": [("GET", "/v1/models"), ("GET", "/v1/models/m/versions"), ("GET", "/v1/models/m/aliases"), ("GET", "/v1/models/m/aliases/live"), ("GET", "/v1/models/m/aliases/live/rollout")],
     "models:write": [("PUT", "/v1/models/m/aliases/live")],
-    "predict": [("POST", "/v1/models/m:predict"), ("POST", "/v2/models/m/infer"), ("GET", "/v2/models/m"), ("GET", "/v2/models/m/ready")],
+    "predict": [("POST", "/v1/models/m:predict"), ("POST", "/v2/models/m/infer"), ("GET", "/v2/models/m"), ("GET", "/v2/models/m/ready"), ("POST", "/v1/models/m:classify"), ("POST", "/v1/models/m/labels/live:regress")],
     "billing:read": [("GET", "/v1/usage"), ("GET", "/v1/invoices/2026-01")],
     "audit:read": [("GET", "/v1/audit"), ("GET", "/v1/audit/verify")],
     "keys:write": [("GET", "/v1/keys"), ("POST", "/v1/keys"), ("DELETE", "/v1/keys/key_01jd8x00000000000000000000")],
@@ -111,6 +111,13 @@ def test_a_scope_opens_its_own_routes_and_no_other(scoped, scope):
                 assert other in reply.text
     own = holder.ok("GET", "/v1/tenant")
     assert own["key"]["scopes"] == [scope]
+
+
+@pytest.mark.parametrize("method, path, scopes", [("GET", "", {"jobs:read", "predict"}), ("GET", "/result", {"jobs:read", "predict"}), ("POST", "/cancel", {"jobs:write", "predict"})])
+def test_one_job_opens_to_either_of_two_scopes(scoped, method, path, scopes):
+    for scope, holder in scoped.items():
+        reply = holder.call(method, f"/v1/jobs/job_01jd8x00000000000000000000{path}")
+        assert reply.status_code == (404 if scope in scopes else 403), f"{scope}: {reply.text}"
 
 
 def test_the_refusal_has_the_shape_of_its_protocol(scoped):

@@ -1,6 +1,6 @@
-/* Fuzzes the bodies of both predict protocols against two signatures: whatever is accepted must be whole
- * tensors of the rows that it says. The first byte chooses the protocol, the signature, and where the JSON
- * part ends. */
+/* Fuzzes the bodies of the predict protocols against signatures: whatever is accepted must be whole tensors
+ * of the rows that it says. The first byte chooses the protocol, the signature, and where the JSON part ends.
+ */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,10 +12,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static const char *const signatures[] = {
     "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,2,3]}],"
-    "\"outputs\":[{\"name\":\"label\",\"datatype\":\"INT64\",\"shape\":[-1]}]}",
+    "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,2]},"
+    "{\"name\":\"label\",\"datatype\":\"INT64\",\"shape\":[-1]}]}",
     "{\"inputs\":[{\"name\":\"a\",\"datatype\":\"FP32\",\"shape\":[-1]},{\"name\":\"b\",\"datatype\":"
     "\"BYTES\",\"shape\":[-1]}],"
-    "\"outputs\":[{\"name\":\"label\",\"datatype\":\"BYTES\",\"shape\":[-1]}]}"};
+    "\"outputs\":[{\"name\":\"prediction\",\"datatype\":\"FP32\",\"shape\":[-1]}]}"};
 
 static struct signature *signature_at(size_t i)
 {
@@ -49,11 +50,13 @@ static void check(const struct infer *r)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
     if (len == 0) return 0;
-    const struct infer_protocol *p = data[0] & 1 ? &tfs_protocol : &oip_protocol;
-    size_t json_len = data[0] & 4 ? (size_t)data[0] >> 3 : SIZE_MAX;
+    static const struct infer_protocol *const protocols[] = {&oip_protocol, &tfs_protocol,
+                                                             &tfs_classify_protocol, &tfs_regress_protocol};
+    const struct infer_protocol *p = protocols[data[0] & 3];
+    size_t json_len = data[0] & 8 ? (size_t)data[0] >> 4 : SIZE_MAX;
     struct infer r;
     struct err e = {0};
-    if (!infer_init(&r, signature_at(data[0] >> 1 & 1))) abort();
+    if (!infer_init(&r, signature_at(data[0] >> 2 & 1))) abort();
     int rc = p->decode(&r, (const char *)data + 1, len - 1, json_len, &e);
     if (rc == 0) check(&r);
     if (rc && !e.message[0]) abort();

@@ -71,6 +71,24 @@ static void hmac_gives_the_answers_of_rfc_4231(void **state)
     assert_hex(out, 32, "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2");
 }
 
+static void a_kept_hmac_key_gives_the_same_answers(void **state)
+{
+    (void)state;
+    uint8_t key[200], data[300], a[SHA256_LEN], b[SHA256_LEN];
+    crypto_random(key, sizeof key);
+    crypto_random(data, sizeof data);
+    for (size_t key_len = 0; key_len <= sizeof key; key_len += 8) {
+        struct crypto_hmac *h = crypto_hmac_create(key, key_len);
+        for (size_t len = 0; len <= sizeof data; len += 25) {
+            crypto_hmac(h, a, data, len);
+            crypto_hmac_sha256(b, key, key_len, data, len);
+            assert_memory_equal(a, b, SHA256_LEN);
+        }
+        crypto_hmac_free(h);
+    }
+    crypto_hmac_free(NULL);
+}
+
 static void an_empty_hmac_key_is_not_the_key_before_it(void **state)
 {
     (void)state;
@@ -265,6 +283,7 @@ int main(void)
         cmocka_unit_test(sha256_gives_the_answers_of_fips_180),
         cmocka_unit_test(sha256_in_pieces_equals_sha256_at_once_and_starts_over),
         cmocka_unit_test(hmac_gives_the_answers_of_rfc_4231),
+        cmocka_unit_test(a_kept_hmac_key_gives_the_same_answers),
         cmocka_unit_test(an_empty_hmac_key_is_not_the_key_before_it),
         cmocka_unit_test(aes_256_gcm_gives_the_answers_of_its_specification),
         cmocka_unit_test(opens_nothing_that_was_touched),

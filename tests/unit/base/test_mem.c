@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include <pthread.h>
 #include "base/mem.h"
 
 static void gives_zeroed_memory_even_for_nothing(void **state)
@@ -93,6 +94,56 @@ static void copies_strings(void **state)
     mem_free(s);
 }
 
+/* Blocks of this size are kept when they are freed, and given out again. */
+static void a_block_that_was_used_before_is_zeroed_again(void **state)
+{
+    (void)state;
+    for (size_t bytes = 900; bytes < 80000; bytes += 777) {
+        unsigned char *p = mem_alloc(1, bytes);
+        memset(p, 0xA5, bytes);
+        mem_free(p);
+        p = mem_try_alloc(bytes, 1);
+        for (size_t i = 0; i < bytes; i++) assert_int_equal(p[i], 0);
+        mem_free(p);
+    }
+}
+
+static void growing_step_by_step_keeps_what_was_written(void **state)
+{
+    (void)state;
+    unsigned char *p = NULL;
+    for (size_t bytes = 1; bytes < 200000; bytes += bytes / 3 + 1) {
+        p = mem_try_realloc(p, bytes, 1);
+        assert_non_null(p);
+        size_t before = bytes == 1 ? 0 : (bytes - 1) * 3 / 4;
+        for (size_t i = 0; i < before; i += 97) assert_int_equal(p[i], i % 251);
+        for (size_t i = 0; i < bytes; i++) p[i] = (unsigned char)(i % 251);
+        mem_free(mem_alloc(1, bytes)); /* what was given up is used by others in between */
+    }
+    p = mem_try_realloc(p, 2000, 1);
+    for (size_t i = 0; i < 2000; i++) assert_int_equal(p[i], i % 251);
+    mem_free(p);
+}
+
+static void *free_it(void *arg)
+{
+    mem_free(arg);
+    mem_free(mem_alloc(1, 3000));
+    return NULL;
+}
+
+static void a_block_may_be_freed_by_another_thread(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        pthread_t thread;
+        char *p = mem_alloc(1, 3000);
+        p[2999] = 1;
+        assert_int_equal(pthread_create(&thread, NULL, free_it, p), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+    }
+}
+
 static void running_out_ends_the_process_with_the_status_that_was_asked_for(void **state)
 {
     (void)state;
@@ -118,6 +169,9 @@ int main(void)
         cmocka_unit_test(keeps_the_old_block_when_growing_fails),
         cmocka_unit_test(fails_the_nth_call_once_or_for_good),
         cmocka_unit_test(copies_strings),
+        cmocka_unit_test(a_block_that_was_used_before_is_zeroed_again),
+        cmocka_unit_test(growing_step_by_step_keeps_what_was_written),
+        cmocka_unit_test(a_block_may_be_freed_by_another_thread),
         cmocka_unit_test(running_out_ends_the_process_with_the_status_that_was_asked_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -367,6 +367,18 @@ static void parses_whole_integers_within_bounds(void **state)
     assert_false(num_parse_i64(NULL, 0, 1, &v));
 }
 
+static void writes_whole_numbers(void **state)
+{
+    (void)state;
+    const int64_t values[] = {0, 7, -1, 10, 1234567890123, INT64_MAX, INT64_MIN};
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        char text[NUM_TEXT_MAX + 1], expected[NUM_TEXT_MAX + 1];
+        text[num_format_i64(text, values[i])] = '\0';
+        snprintf(expected, sizeof expected, "%lld", (long long)values[i]);
+        assert_string_equal(text, expected);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -382,6 +394,7 @@ int main(void)
         cmocka_unit_test(writes_every_power_of_ten),
         cmocka_unit_test(writes_numbers_as_people_do),
         cmocka_unit_test(parses_whole_integers_within_bounds),
+        cmocka_unit_test(writes_whole_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

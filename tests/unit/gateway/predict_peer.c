@@ -39,9 +39,10 @@ static void answer(struct peer *p, struct link *to, const struct message *in)
     for (uint32_t i = 0; i < in->predict.rows; i++) {
         float row[2];
         memcpy(row, (const char *)in->tensors[0].data + i * sizeof row, sizeof row);
-        sums[i] = row[0] + row[1];
+        sums[i] = row[0] + row[1] + (p->manner == ANSWER_MORE ? 1 : 0);
     }
     if (p->manner == SAY_STALE) out.reply.code = ERR_STALE;
+    if (p->manner == SAY_INTERNAL) out.reply.code = ERR_INTERNAL;
     if (p->manner == SAY_INVALID) {
         out.reply.code = ERR_INVALID;
         strcpy(out.reply.field, "input");

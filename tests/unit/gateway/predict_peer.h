@@ -11,7 +11,8 @@
 #include "queue/link.h"
 #include "queue/redis.h"
 
-enum manner { ANSWER, SWALLOW, SAY_STALE, SAY_INVALID };
+/* ANSWER_MORE: one more than the sum, as another version would. */
+enum manner { ANSWER, ANSWER_MORE, SWALLOW, SAY_STALE, SAY_INVALID, SAY_INTERNAL };
 
 struct peer {
     pthread_t thread;

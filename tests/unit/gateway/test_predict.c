@@ -79,9 +79,9 @@ static void on_request(struct exchange *x, void *ctx)
     const struct request *r = exchange_request(x);
     struct model_ref ref = {.model = r->segments[1]};
     if (strcmp(r->segments[0], "infer") == 0)
-        predict_infer(ctx, x, &caller, &ref);
+        predict_run(ctx, x, &caller, &ref, &(struct predict_options){.protocol = PREDICT_OIP});
     else
-        predict_tfs(ctx, x, &caller, &ref);
+        predict_run(ctx, x, &caller, &ref, &(struct predict_options){.protocol = PREDICT_TFS});
 }
 
 static void read_ready(void *arg)

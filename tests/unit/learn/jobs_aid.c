@@ -8,6 +8,8 @@
 #include <string.h>
 #include <cmocka.h>
 
+#include "tests/unit/learn/keeper.h"
+
 void heard_progress(void *ctx, const struct train_progress *p)
 {
     struct heard *h = ctx;
@@ -82,4 +84,29 @@ void jobs_digest(const struct buf *b, char hex[SHA256_HEX_LEN])
 void jobs_near(double a, double b, double within)
 {
     if (!(fabs(a - b) <= within)) fail_msg("%.17g is not %.17g", a, b);
+}
+
+/* All but how long it took. */
+static void drop_times(cJSON *node)
+{
+    cJSON_DeleteItemFromObjectCaseSensitive(node, "seconds");
+    cJSON_DeleteItemFromObjectCaseSensitive(node, "train_seconds");
+    for (cJSON *c = node->child; c; c = c->next) drop_times(c);
+}
+
+void jobs_same(const struct aid_result *a, const struct aid_result *b, const char *what,
+               const struct train_mark *mark)
+{
+    keeper_same(a, b, what, mark);
+    cJSON *one = cJSON_Duplicate(a->metrics, true), *two = cJSON_Duplicate(b->metrics, true);
+    drop_times(one);
+    drop_times(two);
+    char *x = cJSON_PrintUnformatted(one), *y = cJSON_PrintUnformatted(two);
+    if (strcmp(x, y) != 0)
+        fail_msg("%s: resumed at %s, epoch %lld, step %lld, it ends with\n%s\nnot\n%s", what, mark->part,
+                 (long long)mark->epoch, (long long)mark->step, y, x);
+    cJSON_free(x);
+    cJSON_free(y);
+    cJSON_Delete(one);
+    cJSON_Delete(two);
 }

@@ -24,6 +24,10 @@ double jobs_number(const cJSON *o, const char *name); /* NaN when absent */
 const char *jobs_text(const cJSON *o, const char *name);
 const cJSON *jobs_trial(const struct aid_result *r, int number);
 void jobs_digest(const struct buf *b, char hex[SHA256_HEX_LEN]);
+/* Fails the test, naming the mark that b went on from, unless both ended with the same artifact and the same
+ * metrics but for how long it took. */
+void jobs_same(const struct aid_result *a, const struct aid_result *b, const char *what,
+               const struct train_mark *mark);
 void jobs_near(double a, double b, double within);
 
 #endif

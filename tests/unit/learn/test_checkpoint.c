@@ -144,7 +144,7 @@ static void threads_and_bf16_resume_bit_identically_too(void **state)
     static const struct {
         int threads;
         const char *precision;
-    } ways[] = {{2, "f32"}, {1, "bf16"}, {2, "bf16"}};
+    } ways[] = {{2, "f32"}, {1, "bf16"}, {2, "bf16"}, {2, "bf16x3"}};
     struct buf csv = {0};
     (void)state;
     aid_flowers(&csv, 400, 3);

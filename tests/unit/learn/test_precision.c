@@ -115,6 +115,78 @@ static void bf16_is_kept_or_refused_with_its_field(void **state)
     aid_result_dispose(&again);
 }
 
+/* The losses of a run's epochs. */
+static void take_losses(const struct aid_result *r, double *loss, int epochs)
+{
+    const cJSON *history = cJSON_GetObjectItemCaseSensitive(r->metrics, "history");
+    assert_int_equal(cJSON_GetArraySize(history), epochs);
+    for (int i = 0; i < epochs; i++)
+        loss[i] =
+            cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(history, i), "loss"));
+}
+
+/* Rounding to bf16 shows in the first digits, splitting in the sixth or so. */
+static void bf16x3_trains_as_f32_does(void **state)
+{
+    enum { EPOCHS = 4 };
+    struct aid_result r;
+    struct err e = {0};
+    double f32[EPOCHS], split[EPOCHS], rounded[EPOCHS];
+    (void)state;
+    int rc = train(WIDE, "\"epochs\":4,\"precision\":\"bf16x3\"", &r, &e);
+    if (!amx_is_here()) {
+        assert_int_equal(rc, ERR_UNSUPPORTED);
+        assert_string_equal(e.field, "spec.training.precision");
+        assert_non_null(strstr(e.message, "bf16x3 needs"));
+        return;
+    }
+    assert_int_equal(rc, 0);
+    assert_string_equal(computed_in(&r), "bf16x3");
+    check_stored(&r, "bf16x3");
+    take_losses(&r, split, EPOCHS);
+    aid_result_dispose(&r);
+    assert_int_equal(train(WIDE, "\"epochs\":4,\"precision\":\"f32\"", &r, &e), 0);
+    take_losses(&r, f32, EPOCHS);
+    aid_result_dispose(&r);
+    assert_int_equal(train(WIDE, "\"epochs\":4,\"precision\":\"bf16\"", &r, &e), 0);
+    take_losses(&r, rounded, EPOCHS);
+    aid_result_dispose(&r);
+    for (int i = 0; i < EPOCHS; i++) {
+        double off = fabs(split[i] / f32[i] - 1);
+        assert_true(off < 1e-4);
+        assert_true(off < fabs(rounded[i] / f32[i] - 1) / 3);
+    }
+}
+
+/* The version is served by the backend that it was trained on. */
+static void a_version_of_bf16x3_is_read_and_answers_as_it_was_measured(void **state)
+{
+    struct aid_result r;
+    struct err e = {0};
+    struct model *m = NULL;
+    struct model_session *s = NULL;
+    const float x[4] = {0.5f, -1.25f, 2.0f, 0.125f};
+    float rows[40 * 4], first[3];
+    struct model_output out[2];
+    (void)state;
+    if (!amx_is_here()) skip();
+    assert_true(precision_backend(PRECISION_BF16X3)->tiles);
+    assert_false(precision_backend(PRECISION_BF16X3)->rounds);
+    assert_int_equal(train(WIDE, "\"epochs\":1,\"precision\":\"bf16x3\"", &r, &e), 0);
+    assert_int_equal(model_load(&m, r.artifact.data, r.artifact.len, 0, &e), 0);
+    assert_int_equal(model_session_create(&s, m, 40, &e), 0);
+    struct model_input in = {DATATYPE_FP32, x, sizeof x};
+    assert_int_equal(model_predict(s, &in, 1, out, &e), 0);
+    memcpy(first, out[0].data, sizeof first);
+    for (int i = 0; i < 40 * 4; i++) rows[i] = i < 39 * 4 ? (float)i : x[i % 4];
+    in = (struct model_input){DATATYPE_FP32, rows, sizeof rows};
+    assert_int_equal(model_predict(s, &in, 40, out, &e), 0);
+    assert_memory_equal(first, (const float *)out[0].data + 39 * 3, sizeof first);
+    model_session_free(s);
+    model_free(m);
+    aid_result_dispose(&r);
+}
+
 static void a_rounded_version_answers_a_row_alike_alone_and_in_company(void **state)
 {
     enum { N = 150 };
@@ -156,14 +228,20 @@ static void what_is_no_precision_is_refused(void **state)
     (void)state;
     assert_int_equal(train("", "\"precision\":\"fp8\"", &r, &e), ERR_INVALID);
     assert_string_equal(e.field, "spec.training.precision");
-    assert_non_null(strstr(e.message, "bf16"));
-    const char *solved =
-        "{\"target\":\"d\",\"features\":[\"a\",\"b\"],\"family\":\"linear_regression\",\"training\":"
-        "{\"precision\":\"bf16\",\"optimizer\":\"least_squares\"}}";
-    assert_int_equal(
-        aid_train(&r, &(struct aid_run){.spec = solved, .csv = "a,b,d\n1,2,3\n2,2,4\n3,1,9\n"}, &e),
-        ERR_INVALID);
-    assert_non_null(strstr(e.message, "double precision"));
+    assert_non_null(strstr(e.message, "bf16x3"));
+    static const char *const asked[] = {"bf16", "bf16x3"};
+    for (int i = 0; i < 2; i++) {
+        char solved[256];
+        snprintf(solved, sizeof solved,
+                 "{\"target\":\"d\",\"features\":[\"a\",\"b\"],\"family\":\"linear_regression\",\"training\":"
+                 "{\"precision\":\"%s\",\"optimizer\":\"least_squares\"}}",
+                 asked[i]);
+        assert_int_equal(
+            aid_train(&r, &(struct aid_run){.spec = solved, .csv = "a,b,d\n1,2,3\n2,2,4\n3,1,9\n"}, &e),
+            ERR_INVALID);
+        assert_string_equal(e.field, "spec.training.precision");
+        assert_non_null(strstr(e.message, "double precision"));
+    }
 }
 
 /* A version whose metadata says `text`, as long as what it said, is read or not. */
@@ -192,6 +270,8 @@ int main(void)
         cmocka_unit_test(auto_rounds_large_classifiers_alone),
         cmocka_unit_test(auto_keeps_f32_for_numbers),
         cmocka_unit_test(bf16_is_kept_or_refused_with_its_field),
+        cmocka_unit_test(bf16x3_trains_as_f32_does),
+        cmocka_unit_test(a_version_of_bf16x3_is_read_and_answers_as_it_was_measured),
         cmocka_unit_test(a_rounded_version_answers_a_row_alike_alone_and_in_company),
         cmocka_unit_test(what_is_no_precision_is_refused),
         cmocka_unit_test(a_version_of_another_precision_is_not_sound),

@@ -211,67 +211,6 @@ static void datasets_that_do_not_fit_the_version_are_refused(void **state)
     buf_dispose(&csv);
 }
 
-/* What a run does that is to give way while it measures. */
-struct leaving {
-    bool measuring;
-    int file, saved, warned;
-};
-
-static void on_phase(void *ctx, const struct train_progress *p)
-{
-    struct leaving *l = ctx;
-    l->measuring = strcmp(p->phase, "evaluate") == 0;
-}
-
-static bool on_leave(void *ctx)
-{
-    return ((const struct leaving *)ctx)->measuring;
-}
-
-static int on_save_to(void *ctx)
-{
-    return ((const struct leaving *)ctx)->file;
-}
-
-static void on_saved(void *ctx, const struct train_mark *mark)
-{
-    (void)mark;
-    ((struct leaving *)ctx)->saved++;
-}
-
-static void on_words(void *ctx, const char *level, const char *text)
-{
-    (void)text;
-    ((struct leaving *)ctx)->warned += strcmp(level, "warn") == 0;
-}
-
-static void a_scoring_that_gives_way_leaves_no_checkpoint(void **state)
-{
-    (void)state;
-    struct buf csv = {0};
-    struct err e = {0};
-    struct aid_result trained, r;
-    struct leaving l = {.file = aid_memfd("", 0)};
-    aid_flowers(&csv, 100, 5);
-    jobs_succeed(&trained, "train", "{\"target\":\"species\",\"training\":{\"epochs\":1}}", csv.data, NULL);
-    struct aid_run q = {.type = "evaluate",
-                        .spec = "{}",
-                        .csv = csv.data,
-                        .model = &trained.artifact,
-                        .callbacks = {.ctx = &l,
-                                      .progress = on_phase,
-                                      .message = on_words,
-                                      .cancelled = on_leave,
-                                      .save_to = on_save_to,
-                                      .saved = on_saved}};
-    assert_int_equal(aid_train(&r, &q, &e), ERR_CANCELLED);
-    assert_int_equal(l.saved, 0);
-    assert_int_equal(l.warned, 0); /* nor was one tried */
-    close(l.file);
-    aid_result_dispose(&trained);
-    buf_dispose(&csv);
-}
-
 /* ---- texts ---- */
 
 static void make_notes(struct buf *csv, int rows, int from)
@@ -411,7 +350,6 @@ int main(void)
         cmocka_unit_test(a_regression_scores_in_its_own_units_and_by_its_own_loss),
         cmocka_unit_test(a_dataset_with_fewer_categories_means_the_same_by_them),
         cmocka_unit_test(datasets_that_do_not_fit_the_version_are_refused),
-        cmocka_unit_test(a_scoring_that_gives_way_leaves_no_checkpoint),
         cmocka_unit_test(texts_are_searched_crossed_and_scored_too),
         cmocka_unit_test(pairs_of_texts_are_crossed_and_scored_too),
         cmocka_unit_test(memory_that_runs_out_ends_each_kind_of_job_with_an_error),

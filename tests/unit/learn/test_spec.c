@@ -372,6 +372,32 @@ static void what_only_the_test_dataset_has_is_refused(void **state)
     schema_free(s);
 }
 
+static void threads_shorten_the_estimate_as_far_as_the_network_can_use_them(void **state)
+{
+    static const char wide[] = "{\"target\":\"a\",\"architecture\":[{\"layer\":\"Dense\",\"units\":2000},{"
+                               "\"layer\":\"Dense\",\"units\":1}],\"training\":{\"epochs\":100000,"
+                               "\"batch_size\":%d}}";
+    static const int batch[] = {2, 4000};
+    struct schema *s = aid_csv(flowers);
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        char spec[400];
+        struct resolved *r = NULL;
+        struct err e = {0};
+        snprintf(spec, sizeof spec, wide, batch[i]);
+        assert_int_equal(settle(&r, spec, s, NULL, &e), 0);
+        const struct estimate *est = &r->estimate;
+        double one = estimate_seconds(est, 1), two = estimate_seconds(est, 2),
+               all = estimate_seconds(est, 64);
+        assert_true(one == est->seconds && two <= one && all <= two && all > 0);
+        /* Rows are handed out whole, and a small batch is not worth a meeting. */
+        if (i == 0) assert_true(all == one);
+        if (i == 1) assert_true(two < 0.7 * one && two > 0.5 * one);
+        resolved_free(r);
+    }
+    schema_free(s);
+}
+
 static void a_signature_tells_inputs_and_outputs(void **state)
 {
     static const struct {
@@ -422,6 +448,7 @@ int main(void)
         cmocka_unit_test(the_json_of_a_keras_model_is_taken_as_it_is),
         cmocka_unit_test(unknown_fields_in_a_keras_model_are_refused_by_path),
         cmocka_unit_test(what_only_the_test_dataset_has_is_refused),
+        cmocka_unit_test(threads_shorten_the_estimate_as_far_as_the_network_can_use_them),
         cmocka_unit_test(a_signature_tells_inputs_and_outputs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

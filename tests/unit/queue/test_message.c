@@ -21,6 +21,8 @@ static struct message a_predict(struct message_tensor t[2])
     id_new(m.predict.version_id, "ver");
     m.predict.deadline_us = 1234567890123;
     m.predict.rows = 3;
+    m.predict.max_batch_rows = MESSAGE_BATCH_ROWS_MAX;
+    m.predict.max_queue_delay_us = MESSAGE_QUEUE_DELAY_MAX_US;
     t[0] = (struct message_tensor){
         .dtype = MESSAGE_FP32, .ndim = 2, .dims = {3, 2}, .data = numbers, .data_len = 24};
     t[1] = (struct message_tensor){
@@ -87,8 +89,9 @@ static void replies_and_orders_survive_the_wire(void **state)
         assert_int_equal(got.type, jobs[i]);
         assert_memory_equal(&got.job, &job.job, sizeof job.job);
     }
-    static const enum message_type models[] = {MESSAGE_PLACE, MESSAGE_MODEL_LOAD, MESSAGE_MODEL_UNLOAD};
-    for (size_t i = 0; i < 3; i++) {
+    static const enum message_type models[] = {MESSAGE_PLACE, MESSAGE_MODEL_LOAD, MESSAGE_MODEL_UNLOAD,
+                                               MESSAGE_MODEL_REPLICATE};
+    for (size_t i = 0; i < 4; i++) {
         struct message model = {.type = models[i]};
         id_new(model.model.version_id, "ver");
         id_new(model.model.tenant_id, "ten");
@@ -171,6 +174,12 @@ static void tensors_that_do_not_fit_are_refused(void **state)
     m = a_predict(t);
     m.predict.rows = 0;
     refuse(&m, "no rows");
+    m = a_predict(t);
+    m.predict.max_batch_rows++;
+    refuse(&m, "a batch larger than a setting may be");
+    m = a_predict(t);
+    m.predict.max_queue_delay_us++;
+    refuse(&m, "a wait longer than a setting may be");
     m = a_predict(t);
     t[1].data_len--;
     refuse(&m, "texts cut short");

@@ -180,11 +180,19 @@ static struct heartbeat a_heartbeat(void)
                           .job_memory_free = INT64_C(3) << 30,
                           .model_bytes_max = 100,
                           .model_bytes_free = 40,
+                          .model_bytes_idle = 20,
                           .predict_waiting = 3,
-                          .jobs_len = 1};
+                          .predict_busy_milli = 900,
+                          .jobs_len = 1,
+                          .models_len = 2};
     id_new(h.inc, "inc");
     id_new(h.jobs[0].job_id, "job");
     h.jobs[0].fence = 77;
+    for (size_t i = 0; i < h.models_len; i++) {
+        h.models[i] = (struct heartbeat_model){.busy_milli = 1000, .waiting_milli = (int)i, .bytes = 1 << 20};
+        id_new(h.models[i].version_id, "ver");
+        id_new(h.models[i].tenant_id, "ten");
+    }
     return h;
 }
 
@@ -257,6 +265,18 @@ static void a_clock_that_is_ahead_drops_no_living_worker(void **state)
     mem_free(list);
     heartbeat_remove(r, a.inc, &e);
     redis_free(r);
+}
+
+static void a_heartbeat_from_before_there_were_loads_is_read(void **state)
+{
+    (void)state;
+    const char *text =
+        "{\"inc\":\"inc_01h455vb4pex5vsknk084sn02q\",\"slots\":1,\"slots_free\":1,\"model_bytes_max\":9,"
+        "\"model_bytes_free\":9,\"predict_waiting\":0,\"draining\":false,\"ports\":[],\"jobs\":[]}";
+    struct heartbeat h;
+    struct err e;
+    if (heartbeat_decode(&h, text, strlen(text), &e) != 0) fail_msg("%s", e.message);
+    assert_int_equal(h.models_len, 0);
 }
 
 static void malformed_heartbeats_are_refused(void **state)
@@ -345,6 +365,7 @@ int main(void)
         cmocka_unit_test_setup(heartbeats_are_listed_until_they_stop, flush),
         cmocka_unit_test_setup(a_worker_unheard_of_for_long_is_forgotten_with_its_inbox, flush),
         cmocka_unit_test(a_clock_that_is_ahead_drops_no_living_worker),
+        cmocka_unit_test(a_heartbeat_from_before_there_were_loads_is_read),
         cmocka_unit_test(malformed_heartbeats_are_refused),
         cmocka_unit_test_setup(placements_are_announced_withdrawn_and_told, flush),
         cmocka_unit_test_setup(changes_arrive_as_they_were_sent, flush),

@@ -25,6 +25,7 @@ static int set_up(void **state)
     config.ageing_ms = 1000;
     config.reserve_after_ms = 5000;
     config.load_retry_ms = 1000;
+    config.load_again_ms = 100;
     config.load_tries = 3;
     memset(&d, 0, sizeof d);
     d.now = 1000000;
@@ -463,6 +464,27 @@ static void a_load_without_an_answer_is_asked_of_another_worker_and_then_given_u
     assert_int_equal(c.loads, 0);
 }
 
+static void a_model_that_is_wanted_anew_is_asked_of_the_same_worker_at_once(void **state)
+{
+    struct desk *d = *state;
+    worker(d, "inc_a", 1, 0);
+    worker(d, "inc_b", 1, 0);
+    want(d, "ver_1");
+    assert_int_equal(fill(d), 1);
+    char asked[ID_MAX];
+    name(asked, d->actions.data[0].worker);
+    d->now += 99; /* another gateway's question, most likely */
+    want(d, "ver_1");
+    assert_int_equal(fill(d), 0);
+    for (int i = 0; i < 10; i++) { /* it does not count as a failure of that worker */
+        d->now += 100;
+        want(d, "ver_1");
+        assert_int_equal(fill(d), 1);
+        assert_string_equal(d->actions.data[0].worker, asked);
+        assert_int_equal(fill(d), 0);
+    }
+}
+
 static void a_model_that_is_up_is_not_asked_for_again(void **state)
 {
     struct desk *d = *state;
@@ -559,6 +581,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_model_goes_to_the_worker_with_most_free_memory_once, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_load_without_an_answer_is_asked_of_another_worker_and_then_given_up,
+                                        set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_model_that_is_wanted_anew_is_asked_of_the_same_worker_at_once,
                                         set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_model_that_is_up_is_not_asked_for_again, set_up, tear_down),
         cmocka_unit_test_setup_teardown(numbers_out_of_bounds_are_refused, set_up, tear_down),

@@ -113,6 +113,24 @@ static void a_job_that_yields_is_queued_with_its_checkpoint_its_hold_and_its_tim
     scene_check_invariants();
 }
 
+static void in_a_job_of_several_trainings_it_is_told_which_one(void **state)
+{
+    (void)state;
+    struct job j;
+    struct err e = {0};
+    int64_t fence = run("searching", &j, 10);
+    struct blob b = store("a search");
+    struct job_checkpoint c = {.blob = &b, .epoch = 2, .step = 5, .part = "trial 3 of 6"};
+    assert_ok(db_begin(scene.worker, scene.a.id, &e), e);
+    assert_ok(job_yield(scene.worker, j.id, fence, &c, "another tenant was due", &e), e);
+    assert_ok(db_commit(scene.worker, &e), e);
+    assert_int_equal(events(&j, "yielded at trial 3 of 6, epoch 2, step 5: another tenant was due"), 1);
+    fence = scene_claim(scene.a.id, j.id);
+    assert_int_equal(events(&j, "resumed at trial 3 of 6, epoch 2, step 5"), 1);
+    scene_finish(scene.a.id, j.id, fence, JOB_CANCELLED, NULL);
+    assert_int_equal(scene_number("SELECT count(*) FROM jobs WHERE checkpoint_part IS NOT NULL"), 0);
+}
+
 static void a_stale_attempts_checkpoint_changes_nothing(void **state)
 {
     (void)state;
@@ -244,6 +262,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_job_that_yields_is_queued_with_its_checkpoint_its_hold_and_its_time),
+        cmocka_unit_test(in_a_job_of_several_trainings_it_is_told_which_one),
         cmocka_unit_test(a_stale_attempts_checkpoint_changes_nothing),
         cmocka_unit_test(only_the_time_that_a_checkpoint_stands_for_outlives_a_crash),
         cmocka_unit_test(a_checkpoint_that_may_have_made_the_run_crash_twice_is_forgotten),

@@ -23,6 +23,7 @@
 
 struct buf line, table;
 char versions[VERSIONS][ID_MAX], tenants[VERSIONS][ID_MAX];
+uint32_t batch_rows[VERSIONS], queue_delays_us[VERSIONS];
 atomic_int fetches, jobs_seen;
 struct engine *engine;
 struct engine_config config;
@@ -59,6 +60,7 @@ static void keep(struct got *out, const struct message *m)
     memcpy(out->message, m->reply.message, sizeof out->message);
     out->outputs = m->tensors_len;
     out->batch_rows = m->reply.batch_rows;
+    out->queue_us = m->reply.queue_us;
     if (!m->tensors_len) return;
     out->floats_len = m->tensors[0].data_len / sizeof(float);
     assert_in_range(out->floats_len, 1, 256);
@@ -152,6 +154,8 @@ int set_up(void **state)
         id_new(tenants[i], "ten");
     }
     fetches = jobs_seen = 0;
+    memset(batch_rows, 0, sizeof batch_rows);
+    memset(queue_delays_us, 0, sizeof queue_delays_us);
     redis_clock_measure(redis, NULL);
     start_engine(64 << 20, 2);
     return 0;
@@ -220,6 +224,8 @@ struct message a_predict(int v, uint64_t id, uint32_t rows)
     memcpy(m.predict.version_id, versions[v], ID_MAX);
     m.predict.deadline_us = redis_clock_us() + 60 * 1000000;
     m.predict.rows = rows;
+    m.predict.max_batch_rows = batch_rows[v];
+    m.predict.max_queue_delay_us = queue_delays_us[v];
     return m;
 }
 

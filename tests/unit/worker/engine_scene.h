@@ -17,6 +17,7 @@ enum { PATIENCE_MS = 20000, VERSIONS = 4, REQUESTS_MAX = 4096 };
 
 extern struct buf line, table;                                     /* artifacts */
 extern char versions[VERSIONS][ID_MAX], tenants[VERSIONS][ID_MAX]; /* even ones are lines, odd ones tables */
+extern uint32_t batch_rows[VERSIONS], queue_delays_us[VERSIONS];   /* settings that their requests carry */
 extern atomic_int fetches, jobs_seen;
 extern struct engine *engine;
 extern struct engine_config config;
@@ -29,7 +30,7 @@ struct got {
     char field[96], message[416];
     size_t outputs, floats_len;
     float floats[256];
-    uint32_t batch_rows;
+    uint32_t batch_rows, queue_us;
 };
 
 void start_engine(int64_t model_bytes_max, int threads);

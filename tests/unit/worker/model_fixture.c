@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "learn/data/scan.h"
 #include "learn/train.h"
+#include "tensor/backend.h"
 
 static void die(const char *what, const struct err *e)
 {
@@ -76,15 +77,31 @@ void model_fixture_line(struct buf *artifact)
     buf_dispose(&csv);
 }
 
-void model_fixture_table(struct buf *artifact)
+static void train_table(struct buf *artifact, const char *precision)
 {
-    struct buf csv = {0};
+    struct buf csv = {0}, spec = {0};
     buf_str(&csv, "size,colour,kind\n");
     for (int i = 0; i < 64; i++)
         buf_printf(&csv, "%d.25,%s,%s\n", i, i % 3 ? "red" : "blue", i > 30 ? "big" : "small");
-    train(artifact, &csv,
-          "{\"target\":\"kind\",\"family\":\"mlp\",\"architecture\":[{\"layer\":\"Dense\",\"units\":32,"
-          "\"activation\":\"relu\"},"
-          "{\"layer\":\"Dense\",\"units\":2}],\"training\":{\"epochs\":3,\"batch_size\":16,\"seed\":1}}");
+    buf_printf(&spec,
+               "{\"target\":\"kind\",\"family\":\"mlp\",\"architecture\":[{\"layer\":\"Dense\",\"units\":32,"
+               "\"activation\":\"relu\"},{\"layer\":\"Dense\",\"units\":2}],"
+               "\"training\":{\"epochs\":3,\"batch_size\":16,\"seed\":1,\"precision\":\"%s\"}}",
+               precision);
+    train(artifact, &csv, spec.data);
     buf_dispose(&csv);
+    buf_dispose(&spec);
+}
+
+void model_fixture_table(struct buf *artifact)
+{
+    train_table(artifact, "f32");
+}
+
+bool model_fixture_table_bf16(struct buf *artifact)
+{
+    const struct backend *b;
+    if (backend_find(&b, "bf16", NULL) != 0) return false;
+    train_table(artifact, "bf16");
+    return true;
 }

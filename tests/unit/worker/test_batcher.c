@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/clock.h"
 #include "base/crypto.h"
 #include "queue/redis_clock.h"
 #include "worker/batcher.h"
@@ -45,10 +46,10 @@ static void free_list(struct work *first)
 }
 
 /* Takes a batch of which the ids must be these, in order. */
-static void expect(struct batcher *b, int64_t rows_max, size_t n, const uint64_t *ids)
+static void expect(struct batcher *b, size_t n, const uint64_t *ids)
 {
     struct work *batch, *expired;
-    assert_true(batcher_take(b, rows_max, &batch, &expired));
+    assert_true(batcher_take(b, clock_mono_us(), &batch, &expired));
     assert_null(expired);
     const struct work *w = batch;
     for (size_t i = 0; i < n; i++, w = w->next) {
@@ -62,38 +63,39 @@ static void expect(struct batcher *b, int64_t rows_max, size_t n, const uint64_t
 static void a_batch_is_filled_with_one_versions_requests_up_to_the_rows(void **state)
 {
     (void)state;
-    struct batcher *b = batcher_create(100, 1 << 20);
+    struct batcher *b = batcher_create(100, 1 << 20, 10);
     for (uint64_t i = 0; i < 5; i++) put(b, 0, i, 4);
-    expect(b, 10, 2, (const uint64_t[]){0, 1});
-    expect(b, 12, 3, (const uint64_t[]){2, 3, 4});
+    expect(b, 2, (const uint64_t[]){0, 1});
+    expect(b, 2, (const uint64_t[]){2, 3});
+    expect(b, 1, (const uint64_t[]){4});
     batcher_free(b);
 }
 
 static void a_request_larger_than_a_batch_goes_alone(void **state)
 {
     (void)state;
-    struct batcher *b = batcher_create(100, 1 << 20);
+    struct batcher *b = batcher_create(100, 1 << 20, 256);
     put(b, 0, 1, 1);
     put(b, 0, 2, 1000);
     put(b, 0, 3, 1);
-    expect(b, 256, 1, (const uint64_t[]){1});
-    expect(b, 256, 1, (const uint64_t[]){2});
-    expect(b, 256, 1, (const uint64_t[]){3});
+    expect(b, 1, (const uint64_t[]){1});
+    expect(b, 1, (const uint64_t[]){2});
+    expect(b, 1, (const uint64_t[]){3});
     batcher_free(b);
 }
 
 static void versions_take_turns_whoever_has_more(void **state)
 {
     (void)state;
-    struct batcher *b = batcher_create(100, 1 << 20);
+    struct batcher *b = batcher_create(100, 1 << 20, 4);
     for (uint64_t i = 0; i < 6; i++) put(b, 0, i, 2);
     put(b, 1, 10, 2);
     put(b, 2, 20, 2);
-    expect(b, 4, 2, (const uint64_t[]){0, 1});
-    expect(b, 4, 1, (const uint64_t[]){10});
-    expect(b, 4, 1, (const uint64_t[]){20});
-    expect(b, 4, 2, (const uint64_t[]){2, 3});
-    expect(b, 4, 2, (const uint64_t[]){4, 5});
+    expect(b, 2, (const uint64_t[]){0, 1});
+    expect(b, 1, (const uint64_t[]){10});
+    expect(b, 1, (const uint64_t[]){20});
+    expect(b, 2, (const uint64_t[]){2, 3});
+    expect(b, 2, (const uint64_t[]){4, 5});
     assert_int_equal(batcher_waiting(b), 0);
     batcher_free(b);
 }
@@ -101,7 +103,7 @@ static void versions_take_turns_whoever_has_more(void **state)
 static void one_version_cannot_fill_the_queue(void **state)
 {
     (void)state;
-    struct batcher *b = batcher_create(8, 1 << 20);
+    struct batcher *b = batcher_create(8, 1 << 20, 256);
     struct err e = {0};
     for (uint64_t i = 0; i < 4; i++) put(b, 0, i, 1);
     struct work *w = a_work(0, 9, 1);
@@ -119,13 +121,13 @@ static void bytes_are_bounded_as_well(void **state)
 {
     (void)state;
     struct work *w = a_work(0, 1, 1);
-    struct batcher *b = batcher_create(100, w->bytes * 4);
+    struct batcher *b = batcher_create(100, w->bytes * 4, 1);
     assert_int_equal(batcher_put(b, w, NULL), 0);
     put(b, 0, 2, 1);
     w = a_work(0, 3, 1);
     assert_int_equal(batcher_put(b, w, NULL), ERR_OVERLOAD);
     work_free(w);
-    expect(b, 1, 1, (const uint64_t[]){1});
+    expect(b, 1, (const uint64_t[]){1});
     put(b, 0, 3, 1); /* taken bytes are free again */
     batcher_free(b);
 }
@@ -133,13 +135,13 @@ static void bytes_are_bounded_as_well(void **state)
 static void expired_requests_are_set_apart(void **state)
 {
     (void)state;
-    struct batcher *b = batcher_create(100, 1 << 20);
+    struct batcher *b = batcher_create(100, 1 << 20, 256);
     struct work *batch, *expired, *late = a_work(0, 2, 1);
-    late->message.predict.deadline_us = redis_clock_us() - 1;
+    late->deadline_us = late->due_us = late->arrived_us - 1;
     put(b, 0, 1, 1);
     assert_int_equal(batcher_put(b, late, NULL), 0);
     put(b, 0, 3, 1);
-    assert_true(batcher_take(b, 10, &batch, &expired));
+    assert_true(batcher_take(b, clock_mono_us(), &batch, &expired));
     assert_int_equal(expired->message.predict.request_id, 2);
     assert_null(expired->next);
     assert_int_equal(batch->message.predict.request_id, 1);
@@ -167,7 +169,7 @@ static void tensors_are_copied_out_of_the_record(void **state)
 static void a_withdrawn_request_is_gone_and_its_neighbours_stay(void **state)
 {
     (void)state;
-    struct batcher *b = batcher_create(100, 1 << 20);
+    struct batcher *b = batcher_create(100, 1 << 20, 256);
     int me, other;
     for (uint64_t i = 0; i < 6; i++) {
         struct work *w = a_work((int)(i % 2), i, 1);
@@ -179,14 +181,14 @@ static void a_withdrawn_request_is_gone_and_its_neighbours_stay(void **state)
     assert_int_equal(w->message.predict.request_id, 4); /* the last of its version */
     work_free(w);
     put(b, 0, 6, 1);
-    expect(b, 10, 3, (const uint64_t[]){0, 2, 6});
+    expect(b, 3, (const uint64_t[]){0, 2, 6});
     for (uint64_t id = 1; id <= 5; id += 4) {
         w = batcher_withdraw_any(b, &me);
         assert_int_equal(w->message.predict.request_id, id);
         work_free(w);
     }
     assert_null(batcher_withdraw_any(b, &me));
-    expect(b, 10, 1, (const uint64_t[]){3});
+    expect(b, 1, (const uint64_t[]){3});
     assert_int_equal(batcher_waiting(b), 0);
     batcher_free(b);
 }
@@ -194,16 +196,14 @@ static void a_withdrawn_request_is_gone_and_its_neighbours_stay(void **state)
 static void a_version_of_which_all_was_withdrawn_leaves_nothing_behind(void **state)
 {
     (void)state;
-    struct batcher *b = batcher_create(100, 1 << 20);
+    struct batcher *b = batcher_create(100, 1 << 20, 256);
     struct work *batch, *expired;
     put(b, 0, 1, 1);
     work_free(batcher_withdraw(b, NULL, 1));
-    assert_true(batcher_take(b, 10, &batch, &expired)); /* its turn, with nothing in it */
-    assert_null(batch);
-    assert_null(expired);
-    assert_false(batcher_take(b, 10, &batch, &expired));
+    assert_false(batcher_take(b, clock_mono_us(), &batch, &expired)); /* its turn, with nothing in it */
+    assert_int_equal(batcher_due_us(b), INT64_MAX);
     put(b, 0, 2, 1);
-    expect(b, 10, 1, (const uint64_t[]){2});
+    expect(b, 1, (const uint64_t[]){2});
     batcher_free(b);
 }
 
@@ -212,7 +212,7 @@ static void every_request_is_taken_exactly_once(void **state)
     (void)state;
     enum { TOTAL = 20000 };
     static int taken[TOTAL];
-    struct batcher *b = batcher_create(1000, 1 << 30);
+    struct batcher *b = batcher_create(1000, 1 << 30, 16);
     struct work *batch, *expired;
     srandom(5);
     for (int i = 0; i < TOTAL;) {
@@ -222,7 +222,7 @@ static void every_request_is_taken_exactly_once(void **state)
         else
             work_free(w); /* full */
         if (random() % 4 && i < TOTAL) continue;
-        while (batcher_take(b, 16, &batch, &expired)) {
+        while (batcher_take(b, clock_mono_us(), &batch, &expired)) {
             for (const struct work *t = batch; t; t = t->next) {
                 taken[t->message.predict.request_id]++;
                 assert_string_equal(t->message.predict.version_id, batch->message.predict.version_id);

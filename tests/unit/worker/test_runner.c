@@ -96,18 +96,23 @@ static void say(struct life *l, const char *line)
     assert_int_equal(write(l->control, line, strlen(line)), (ssize_t)strlen(line));
 }
 
-static void say_start(struct life *l, const char *spec)
+static void say_start_of(struct life *l, const char *job, const char *spec)
 {
     struct buf line = {0};
     buf_printf(
         &line,
-        "{\"type\":\"start\",\"spec\":%s,\"schema\":" SCHEMA ",\"test_schema\":null,"
+        "{\"type\":\"start\",\"job\":\"%s\",\"spec\":%s,\"schema\":" SCHEMA ",\"test_schema\":null,"
         "\"inputs\":[{\"dataset\":\"train\",\"role\":\"table\",\"fd\":%d,\"bytes\":0}],"
         "\"limits\":{\"memory_bytes\":0,\"seconds\":600,\"threads\":1},\"lineage\":{\"job\":\"job_x\"},"
         "\"resume_bytes\":%lld}\n",
-        spec, RUNNER_FIRST_INPUT_FD, (long long)l->resume_bytes);
+        job, spec, RUNNER_FIRST_INPUT_FD, (long long)l->resume_bytes);
     say(l, line.data);
     buf_dispose(&line);
+}
+
+static void say_start(struct life *l, const char *spec)
+{
+    say_start_of(l, "train", spec);
 }
 
 /* The next message of that type; others are skipped. NULL when the runner is gone. */
@@ -184,19 +189,6 @@ static void a_wrong_spec_ends_as_failed_and_names_the_field(void **state)
     assert_non_null(strstr(cJSON_GetObjectItemCaseSensitive(failed, "field")->valuestring, "target"));
     cJSON_Delete(failed);
     assert_int_equal(end(&l), 0);
-}
-
-static void say_start_of(struct life *l, const char *job, const char *spec)
-{
-    struct buf line = {0};
-    buf_printf(
-        &line,
-        "{\"type\":\"start\",\"job\":\"%s\",\"spec\":%s,\"schema\":" SCHEMA ",\"inputs\":[{\"dataset\":"
-        "\"train\",\"role\":\"table\",\"fd\":%d,\"bytes\":0}],\"limits\":{\"memory_bytes\":0,\"seconds\":600,"
-        "\"threads\":1}}\n",
-        job, spec, RUNNER_FIRST_INPUT_FD);
-    say(l, line.data);
-    buf_dispose(&line);
 }
 
 static void a_search_says_which_trial_it_is_at_and_leaves_the_best_one_s_artifact(void **state)
@@ -347,24 +339,26 @@ static void whole_artifact(struct buf *out, const struct life *l)
     assert_true(out->len > 0);
 }
 
-static void a_run_that_yields_goes_on_in_another_process_and_ends_with_the_same_bytes(void **state)
+/* part: how the place of its checkpoint begins; "" where it has none. */
+static void yields_and_goes_on(const char *job, const char *spec, const char *part)
 {
-    (void)state;
     struct life l;
     struct buf alone = {0}, again = {0};
     begin(&l);
-    say_start(&l, MANY_STEPS);
+    say_start_of(&l, job, spec);
     cJSON_Delete(hear(&l, "done"));
     whole_artifact(&alone, &l);
     assert_int_equal(end(&l), 0);
 
     cJSON *yielded;
     begin(&l);
-    say_start(&l, MANY_STEPS);
+    say_start_of(&l, job, spec);
     double ms = told_to_last_word_ms(&l, "{\"type\":\"yield\",\"now\":true}\n", "yielded", &yielded);
     print_message("%.1f ms of processor time from the word to the last word\n", ms);
     assert_true(ms < 100);
     const cJSON *mark = cJSON_GetObjectItemCaseSensitive(yielded, "checkpoint");
+    const cJSON *in = cJSON_GetObjectItemCaseSensitive(mark, "part");
+    assert_memory_equal(in ? in->valuestring : "", part, strlen(part));
     int files[2] = {dup(l.checkpoint[(int)number(mark, "file")]), memfd_create("checkpoint", 0)};
     double bytes = number(mark, "bytes");
     assert_true(number(mark, "epoch") >= 1);
@@ -373,7 +367,7 @@ static void a_run_that_yields_goes_on_in_another_process_and_ends_with_the_same_
 
     begin_with(&l, files);
     l.resume_bytes = (int64_t)bytes;
-    say_start(&l, MANY_STEPS);
+    say_start_of(&l, job, spec);
     cJSON_Delete(hear(&l, "done"));
     whole_artifact(&again, &l);
     assert_int_equal(end(&l), 0);
@@ -381,6 +375,40 @@ static void a_run_that_yields_goes_on_in_another_process_and_ends_with_the_same_
     assert_memory_equal(alone.data, again.data, alone.len);
     buf_dispose(&alone);
     buf_dispose(&again);
+}
+
+static void a_run_that_yields_goes_on_in_another_process_and_ends_with_the_same_bytes(void **state)
+{
+    (void)state;
+    yields_and_goes_on("train", MANY_STEPS, "");
+}
+
+static void so_does_a_search(void **state)
+{
+    (void)state;
+    yields_and_goes_on(
+        "tune", "{\"base\":" MANY_STEPS ",\"method\":\"grid\",\"parameters\":{\"training.l2\":[0,0.1]}}",
+        "trial 1 of 2");
+}
+
+static void a_cross_validation_heeds_a_yield_and_a_cancel_as_well(void **state)
+{
+    static const struct {
+        const char *wish, *word;
+    } ways[] = {{"{\"type\":\"yield\",\"now\":true}\n", "yielded"}, {"{\"type\":\"cancel\"}\n", "failed"}};
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        struct life l;
+        cJSON *word;
+        begin(&l);
+        say_start_of(&l, "evaluate", "{\"base\":" ENDLESS ",\"folds\":2}");
+        assert_true(told_to_last_word_ms(&l, ways[i].wish, ways[i].word, &word) < 100);
+        const cJSON *part =
+            cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(word, "checkpoint"), "part");
+        if (i == 0) assert_string_equal(part->valuestring, "fold 1 of 2");
+        cJSON_Delete(word);
+        assert_int_equal(end(&l), 0);
+    }
 }
 
 static void a_yield_without_haste_waits_until_the_run_has_got_somewhere(void **state)
@@ -486,6 +514,8 @@ int main(void)
         cmocka_unit_test(a_job_of_an_unknown_type_ends_as_failed),
         cmocka_unit_test(a_cancel_ends_a_run_in_the_middle),
         cmocka_unit_test(a_run_that_yields_goes_on_in_another_process_and_ends_with_the_same_bytes),
+        cmocka_unit_test(so_does_a_search),
+        cmocka_unit_test(a_cross_validation_heeds_a_yield_and_a_cancel_as_well),
         cmocka_unit_test(a_yield_without_haste_waits_until_the_run_has_got_somewhere),
         cmocka_unit_test(checkpoints_are_written_in_turn_when_they_are_asked_for),
         cmocka_unit_test(a_cancel_is_heeded_within_a_tenth_of_a_second_of_processor_time),
