@@ -2,47 +2,17 @@
 
 import contextlib
 import json
-import subprocess
 import threading
 import time
 
 import pytest
 import requests
 
-from conftest import BIN, discard, launch, wait_until
+from conftest import discard, launch, wait_until
 from data import line_csv
+from fleet import Worker, holders, workers
 
 COLD_MS = 1000  # a model whose load is waited for takes longer under load than anything else here
-
-
-class Worker:
-    """A second worker of the platform."""
-
-    def __init__(self, platform, *options):
-        self.platform = platform
-        known = set(workers(platform))
-        self.log = open(platform.home / "log/second-worker.log", "ab")
-        self.process = subprocess.Popen([str(BIN / "tenor-worker"), "--config", str(platform.home / "etc/worker.conf"), "--work-dir",
-                                         str(platform.home / "second-work"), *options], stderr=self.log, stdout=self.log)
-        self.inc = wait_until(lambda: next(iter(set(workers(platform)) - known), None), "the second worker's heartbeat")
-
-    def end(self, seconds=30):
-        if self.process.poll() is None:
-            self.process.terminate()
-        code = self.process.wait(timeout=seconds)
-        self.log.close()
-        return code
-
-
-def workers(platform):
-    """The heartbeats of the living, by incarnation."""
-    keys = platform.redis("KEYS", "tnr:hb:*").split()
-    texts = [platform.redis("GET", key) for key in keys]
-    return {key[len("tnr:hb:"):]: json.loads(text) for key, text in zip(keys, texts) if text}
-
-
-def holders(platform, version):
-    return set(platform.redis("SMEMBERS", f"tnr:place:{version}").split())
 
 
 class Asking:

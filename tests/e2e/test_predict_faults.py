@@ -11,7 +11,7 @@ import requests
 
 from conftest import discard, launch, wait_until
 from data import line_csv
-from test_placement import Worker, holders, workers
+from fleet import Worker, holders, workers
 
 HONEST = {429, 503, 504}
 SLACK_S = 0.25  # beyond a deadline, on a machine that other things keep busy; the timers themselves are in milliseconds

@@ -13,34 +13,21 @@
 #include "base/json.h"
 #include "gateway/predict/infer.h"
 #include "gateway/predict/json_reader.h"
+#include "signature_fixture.h"
 
 static const char image_json[] =
     "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,2,3]}],"
     "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,2]},"
     "{\"name\":\"label\",\"datatype\":\"BYTES\",\"shape\":[-1]}]}";
-static const char table_json[] =
-    "{\"inputs\":[{\"name\":\"size\",\"datatype\":\"FP32\",\"shape\":[-1]},"
-    "{\"name\":\"colour\",\"datatype\":\"BYTES\",\"shape\":[-1]}],"
-    "\"outputs\":[{\"name\":\"prediction\",\"datatype\":\"FP32\",\"shape\":[-1]}]}";
 
 static struct signature *image, *table;
-
-static struct signature *signature_of(const char *json)
-{
-    cJSON *root;
-    struct signature *s;
-    assert_int_equal(json_parse(&root, json, strlen(json), 1000, NULL), 0);
-    assert_int_equal(signature_from_json(&s, root, "", NULL), 0);
-    cJSON_Delete(root);
-    return s;
-}
 
 static int set_up(void **state)
 {
     (void)state;
     crypto_init();
-    image = signature_of(image_json);
-    table = signature_of(table_json);
+    image = signature_fixture(image_json);
+    table = signature_fixture(signature_fixture_table);
     return 0;
 }
 

@@ -15,33 +15,20 @@
 #include "gateway/predict/async.h"
 #include "gateway/predict/infer.h"
 #include "gateway/routes/prefer.h"
+#include "signature_fixture.h"
 
 static const char classes_json[] =
     "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,2,2]}],"
     "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,3]},"
     "{\"name\":\"label\",\"datatype\":\"INT64\",\"shape\":[-1]}]}";
-static const char values_json[] =
-    "{\"inputs\":[{\"name\":\"size\",\"datatype\":\"FP32\",\"shape\":[-1]},"
-    "{\"name\":\"colour\",\"datatype\":\"BYTES\",\"shape\":[-1]}],"
-    "\"outputs\":[{\"name\":\"prediction\",\"datatype\":\"FP32\",\"shape\":[-1]}]}";
 static struct signature *classes, *values;
-
-static struct signature *signature_of(const char *json)
-{
-    cJSON *root;
-    struct signature *s;
-    assert_int_equal(json_parse(&root, json, strlen(json), 1000, NULL), 0);
-    assert_int_equal(signature_from_json(&s, root, "", NULL), 0);
-    cJSON_Delete(root);
-    return s;
-}
 
 static int set_up(void **state)
 {
     (void)state;
     crypto_init();
-    classes = signature_of(classes_json);
-    values = signature_of(values_json);
+    classes = signature_fixture(classes_json);
+    values = signature_fixture(signature_fixture_table);
     return 0;
 }
 
@@ -214,6 +201,28 @@ static void wrong_examples_are_told_what_was_expected(void **state)
     refuse(g, values, "{\"instances\":[1]}", "unknown field");
     refuse(g, values, "{\"signature_name\":\"other\",\"examples\":[]}", "serving_default");
     refuse(c, classes, "{\"examples\":[{\"input\":[1,2,3]}]}", "3 values where 4 were expected");
+}
+
+/* Whoever sends little may not have much computed or kept. */
+static void a_context_that_comes_to_more_than_any_request_is_refused(void **state)
+{
+    (void)state;
+    enum { EXAMPLES = 40, COLOUR = 1024 * 1024 };
+    struct buf body = {0};
+    struct infer r;
+    struct err e = {0};
+    buf_str(&body, "{\"examples\":[");
+    for (int i = 0; i < EXAMPLES; i++) buf_str(&body, i ? ",{}" : "{}");
+    buf_str(&body, "],\"context\":{\"size\":1,\"colour\":\"");
+    for (int i = 0; i < COLOUR; i++) buf_char(&body, 'x');
+    buf_str(&body, "\"}}");
+    assert_false(body.failed);
+    assert_true(infer_init(&r, values));
+    assert_int_equal(tfs_regress_protocol.decode(&r, body.data, body.len, SIZE_MAX, &e), ERR_TOO_LARGE);
+    assert_string_equal(e.field, "context");
+    assert_true(r.rows < EXAMPLES);
+    infer_dispose(&r);
+    buf_dispose(&body);
 }
 
 /* ---- answers ---- */
@@ -395,6 +404,7 @@ int main(void)
         cmocka_unit_test(examples_name_features_and_share_a_context),
         cmocka_unit_test(an_example_s_list_may_be_flat),
         cmocka_unit_test(wrong_examples_are_told_what_was_expected),
+        cmocka_unit_test(a_context_that_comes_to_more_than_any_request_is_refused),
         cmocka_unit_test(classes_are_answered_by_the_one_that_was_chosen),
         cmocka_unit_test(values_are_answered_as_a_list),
         cmocka_unit_test(an_answer_written_later_is_the_one_of_now),

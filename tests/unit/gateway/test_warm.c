@@ -326,6 +326,7 @@ int main(void)
         CASE(replicas_that_do_not_come_are_not_waited_for_for_long),
         CASE(a_worker_that_drains_holds_nothing_for_long),
         CASE(a_load_that_failed_is_told_with_its_reason),
+        CASE(what_is_wrong_inside_the_platform_is_not_told),
         CASE(what_does_not_fit_into_one_worker_may_fit_into_another),
         CASE(a_tenant_lets_few_moves_wait_and_all_tenants_half_of_the_pool),
         CASE(a_gateway_that_stops_lets_nobody_wait),

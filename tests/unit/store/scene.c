@@ -49,6 +49,20 @@ int scene_down(void **state)
     return 0;
 }
 
+int scene_begin(void **state)
+{
+    struct err e;
+    (void)state;
+    return db_begin(scene.gateway, scene.a.id, &e);
+}
+
+int scene_rollback(void **state)
+{
+    (void)state;
+    db_rollback(scene.gateway);
+    return 0;
+}
+
 void scene_plan(const struct plan *p)
 {
     struct err e;

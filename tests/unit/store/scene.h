@@ -28,6 +28,11 @@ extern struct scene scene;
 int scene_up(void **state);   /* cmocka group set-up */
 int scene_down(void **state); /* and tear-down */
 
+/* Set-up and tear-down of a test that leaves nothing behind: a transaction of the tenant a on the gateway's
+ * connection. */
+int scene_begin(void **state);
+int scene_rollback(void **state);
+
 /* A tenant with a plan of its own, named after a counter. */
 void scene_tenant(struct tenant *out);
 /* Changes the tenant's plan: set the fields of *p (from tenant.plan), then call. */

@@ -17,20 +17,6 @@ static int three_versions(void **state)
     return 0;
 }
 
-static int begin(void **state)
-{
-    struct err e;
-    (void)state;
-    return db_begin(scene.gateway, scene.a.id, &e);
-}
-
-static int rollback(void **state)
-{
-    (void)state;
-    db_rollback(scene.gateway);
-    return 0;
-}
-
 static int find(const char *model, int64_t number, const char *alias, struct version *out, struct err *e)
 {
     return version_find(scene.gateway, model, number, alias, &scene.arena, out, e);
@@ -272,18 +258,21 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_request_without_a_version_means_live_and_without_live_the_newest,
-                                        begin, rollback),
-        cmocka_unit_test_setup_teardown(without_any_alias_the_newest_answers, begin, rollback),
-        cmocka_unit_test_setup_teardown(what_is_missing_is_named, begin, rollback),
-        cmocka_unit_test_setup_teardown(a_version_tells_everything_a_server_needs, begin, rollback),
+                                        scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(without_any_alias_the_newest_answers, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(what_is_missing_is_named, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(a_version_tells_everything_a_server_needs, scene_begin,
+                                        scene_rollback),
         cmocka_unit_test(the_scheduler_learns_a_versions_size_only_with_the_right_tenant),
-        cmocka_unit_test_setup_teardown(versions_are_listed_newest_first, begin, rollback),
-        cmocka_unit_test_setup_teardown(an_alias_moves_under_its_etag_only, begin, rollback),
-        cmocka_unit_test_setup_teardown(an_alias_points_at_what_exists_and_has_a_name, begin, rollback),
-        cmocka_unit_test_setup_teardown(a_rollback_goes_to_the_version_that_served_before_once, begin,
-                                        rollback),
-        cmocka_unit_test_setup_teardown(a_rollback_ends_a_canary_and_the_version_stays, begin, rollback),
-        cmocka_unit_test_setup_teardown(models_are_listed_with_their_aliases, begin, rollback),
+        cmocka_unit_test_setup_teardown(versions_are_listed_newest_first, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(an_alias_moves_under_its_etag_only, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(an_alias_points_at_what_exists_and_has_a_name, scene_begin,
+                                        scene_rollback),
+        cmocka_unit_test_setup_teardown(a_rollback_goes_to_the_version_that_served_before_once, scene_begin,
+                                        scene_rollback),
+        cmocka_unit_test_setup_teardown(a_rollback_ends_a_canary_and_the_version_stays, scene_begin,
+                                        scene_rollback),
+        cmocka_unit_test_setup_teardown(models_are_listed_with_their_aliases, scene_begin, scene_rollback),
     };
     return cmocka_run_group_tests(tests, three_versions, scene_down);
 }

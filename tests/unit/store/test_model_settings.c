@@ -20,20 +20,6 @@ static int five_versions(void **state)
     return 0;
 }
 
-static int begin(void **state)
-{
-    struct err e;
-    (void)state;
-    return db_begin(scene.gateway, scene.a.id, &e);
-}
-
-static int rollback(void **state)
-{
-    (void)state;
-    db_rollback(scene.gateway);
-    return 0;
-}
-
 static int set(const struct model_settings *s, int64_t etag, struct model *out, struct err *e)
 {
     return model_set(scene.gateway, "iris", s, etag, &pg_fixture_actor, &scene.arena, out, e);
@@ -349,23 +335,26 @@ static void the_wrong_tenant_sees_nothing_and_changes_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(a_new_model_serves_everything_and_has_no_batching_of_its_own, begin,
-                                        rollback),
-        cmocka_unit_test_setup_teardown(settings_are_kept_shown_and_audited, begin, rollback),
-        cmocka_unit_test_setup_teardown(what_is_set_already_changes_nothing, begin, rollback),
-        cmocka_unit_test_setup_teardown(a_change_under_an_old_etag_is_refused, begin, rollback),
-        cmocka_unit_test_setup_teardown(values_out_of_bounds_are_refused_by_path, begin, rollback),
-        cmocka_unit_test_setup_teardown(a_policy_serves_what_it_names_and_what_aliases_point_at, begin,
-                                        rollback),
-        cmocka_unit_test_setup_teardown(a_version_that_is_not_served_is_in_the_registry_and_says_why, begin,
-                                        rollback),
-        cmocka_unit_test_setup_teardown(a_version_that_an_alias_needs_stays, begin, rollback),
-        cmocka_unit_test_setup_teardown(a_version_that_a_job_reads_stays, begin, rollback),
-        cmocka_unit_test_setup_teardown(a_version_that_the_policy_names_stays, begin, rollback),
-        cmocka_unit_test_setup_teardown(nothing_else_about_a_version_can_be_changed, begin, rollback),
-        cmocka_unit_test_setup_teardown(the_wrong_tenant_sees_nothing_and_changes_nothing, begin, rollback),
-        cmocka_unit_test_setup_teardown(a_deleted_version_is_gone_its_number_is_not_given_again, begin,
-                                        rollback),
+        cmocka_unit_test_setup_teardown(a_new_model_serves_everything_and_has_no_batching_of_its_own,
+                                        scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(settings_are_kept_shown_and_audited, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(what_is_set_already_changes_nothing, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(a_change_under_an_old_etag_is_refused, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(values_out_of_bounds_are_refused_by_path, scene_begin,
+                                        scene_rollback),
+        cmocka_unit_test_setup_teardown(a_policy_serves_what_it_names_and_what_aliases_point_at, scene_begin,
+                                        scene_rollback),
+        cmocka_unit_test_setup_teardown(a_version_that_is_not_served_is_in_the_registry_and_says_why,
+                                        scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(a_version_that_an_alias_needs_stays, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(a_version_that_a_job_reads_stays, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(a_version_that_the_policy_names_stays, scene_begin, scene_rollback),
+        cmocka_unit_test_setup_teardown(nothing_else_about_a_version_can_be_changed, scene_begin,
+                                        scene_rollback),
+        cmocka_unit_test_setup_teardown(the_wrong_tenant_sees_nothing_and_changes_nothing, scene_begin,
+                                        scene_rollback),
+        cmocka_unit_test_setup_teardown(a_deleted_version_is_gone_its_number_is_not_given_again, scene_begin,
+                                        scene_rollback),
     };
     return cmocka_run_group_tests(tests, five_versions, scene_down);
 }
