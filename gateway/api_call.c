@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/log.h"
 #include "base/num.h"
+#include "gateway/forget.h"
 
 enum {
     BODY_TOKENS_MAX = 20000,

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/dispatch.h"
+#include "gateway/forget.h"
 #include "gateway/model_lookup.h"
 #include "gateway/route.h"
 #include "gateway/trip.h"
@@ -55,20 +56,10 @@ static int pools_create(struct gateway *g, struct err *e)
 
 /* ---- loops ---- */
 
-void gateway_forget(struct gateway *g, const struct changed *c)
-{
-    if (c->kind == CHANGED_KEY)
-        key_cache_drop_key(g->keys, c->key_id);
-    else if (c->kind == CHANGED_TENANT)
-        key_cache_drop_tenant(g->keys, c->tenant_id);
-    else if (c->kind == CHANGED_ALL)
-        key_cache_drop_all(g->keys);
-}
-
 static void on_changed(void *arg, const struct changed *c)
 {
     struct gateway_loop *l = arg;
-    gateway_forget(l->g, c);
+    forget__keys(l->g, c);
 }
 
 static void loop_ctx_free(void *ctx)

@@ -89,10 +89,6 @@ int gateway_start(struct gateway *g, struct err *e);
 void gateway_drain(struct gateway *g, int deadline_ms); /* not ready → requests in flight finish */
 void gateway_free(struct gateway *g);                   /* NULL is fine */
 
-/* Drops what this process has cached under c, before it returns. Any thread. The predict road's caches hear
- * of it through Redis. */
-void gateway_forget(struct gateway *g, const struct changed *c);
-
 /* The sum over the loops and the server, for /metrics. Any thread. */
 void gateway_gauges(struct gateway *g, struct metrics_gauges *out);
 

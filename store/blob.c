@@ -104,6 +104,14 @@ int blob_find(struct db *db, const char *sha256, struct blob *out, struct err *e
     return rc;
 }
 
+void blob_discard(const struct blob_store *s, const char *tenant_id, const struct blob *b)
+{
+    char path[BLOB_PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s/%s", s->dir, tenant_id, b->file);
+    if (unlink(path) != 0)
+        log_warn("blob_not_removed", "tenant=%s file=%s errno=%d", tenant_id, b->file, errno);
+}
+
 /* ---- collecting: rows first, then files that no row names ---- */
 
 struct sweep {

@@ -59,6 +59,9 @@ void blob_writer_free(struct blob_writer *w);
  * is removed after use (it is unreferenced: the collector takes it). */
 int blob_put(struct db *db, struct blob *b, struct err *e);
 int blob_find(struct db *db, const char *sha256, struct blob *out, struct err *e); /* ERR_NOT_FOUND */
+/* Removes a finished file at once that no transaction has put which may have committed; what stays behind is
+ * the collector's. */
+void blob_discard(const struct blob_store *s, const char *tenant_id, const struct blob *b);
 
 struct blob_reader;
 /* ERR_CORRUPT when the file is missing, cut, longer than it should be, or bears another key. */

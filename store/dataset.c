@@ -7,17 +7,16 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "store/page.h"
+#include "store/storage_internal.h"
 
 #define DATASET_COLUMNS "d.id, d.name, d.format, d.rows, d.bytes, d.schema, us(d.created_at)"
 
 /* ---- quotas ---- */
 
-/* Storage is what the tenant sees of it: its datasets and versions, each with its size, whether or not blobs
- * are shared or still waiting to be collected. */
 struct room {
     int64_t datasets, max_datasets;
-    int64_t stored, max_stored;
-    int64_t max_bytes;
+    int64_t max_bytes; /* of one */
+    struct storage storage;
 };
 
 static int load_room(struct db *db, struct room *out, struct err *e)
@@ -28,21 +27,16 @@ static int load_room(struct db *db, struct room *out, struct err *e)
     int rc = db_exec(
         db,
         "SELECT (SELECT count(*) FROM datasets WHERE tenant_id = $1 AND deleted_at IS NULL), p.max_datasets, "
-        "(SELECT coalesce(sum(bytes), 0)::bigint FROM datasets WHERE tenant_id = $1 AND deleted_at IS NULL) "
-        "+ "
-        "(SELECT coalesce(sum(bytes), 0)::bigint FROM model_versions WHERE tenant_id = $1 AND "
-        "deleted_at IS NULL), "
-        "p.max_storage_bytes, "
         "p.max_dataset_bytes FROM tenants t JOIN plans p ON p.name = t.plan WHERE t.id = $1",
         &a, &r, e);
     if (rc) return rc;
     if (db_rows_count(r) != 1)
         rc = err_set(e, ERR_NOT_FOUND, "tenant", "there is no such tenant");
     else
-        *out = (struct room){db_int(r, 0, 0), db_int(r, 0, 1), db_int(r, 0, 2), db_int(r, 0, 3),
-                             db_int(r, 0, 4)};
+        *out = (struct room){
+            .datasets = db_int(r, 0, 0), .max_datasets = db_int(r, 0, 1), .max_bytes = db_int(r, 0, 2)};
     db_rows_free(r);
-    return rc;
+    return rc ? rc : storage__find(db, &out->storage, e);
 }
 
 static int check_count(const struct room *m, struct err *e)
@@ -58,11 +52,11 @@ int dataset_room(struct db *db, int64_t *max_bytes, struct err *e)
     int rc = load_room(db, &m, e);
     if (!rc) rc = check_count(&m, e);
     if (rc) return rc;
-    int64_t left = m.max_stored - m.stored;
+    int64_t left = m.storage.allowed_bytes - m.storage.used_bytes;
     if (left <= 0)
         return err_set(e, ERR_LIMIT, "storage",
                        "the plan's %lld bytes of storage are used up; delete a dataset first",
-                       (long long)m.max_stored);
+                       (long long)m.storage.allowed_bytes);
     *max_bytes = left < m.max_bytes ? left : m.max_bytes;
     return 0;
 }
@@ -81,10 +75,10 @@ static int check_quotas(struct db *db, int64_t bytes, struct err *e)
     if (bytes > m.max_bytes)
         return err_set(e, ERR_TOO_LARGE, "file", "a dataset may hold %lld bytes, this one has %lld",
                        (long long)m.max_bytes, (long long)bytes);
-    if (bytes > m.max_stored - m.stored)
+    if (bytes > m.storage.allowed_bytes - m.storage.used_bytes)
         return err_set(e, ERR_LIMIT, "storage",
                        "the plan allows %lld bytes of storage; delete a dataset first",
-                       (long long)m.max_stored);
+                       (long long)m.storage.allowed_bytes);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "store/ledger.h"
 #include "store/page.h"
+#include "store/storage_internal.h"
 #include "store/usage_internal.h"
 
 /* The run itself takes milliseconds; the rest is for a worker that has to load the version first. */
@@ -15,29 +16,34 @@ enum { SECONDS_MAX = 300 };
 
 /* ---- submitting ---- */
 
-/* Under the tenant's lock, which job_submit has taken: what is kept for it in all. */
+/* Under the tenant's lock, which job_submit has taken. */
 static int check_storage(struct db *db, int64_t bytes, struct err *e)
+{
+    struct storage s;
+    int rc = storage__find(db, &s, e);
+    if (rc || bytes <= s.allowed_bytes - s.used_bytes) return rc;
+    rc = err_set(
+        e, ERR_LIMIT, "storage",
+        "the plan's %lld bytes of storage are used up by datasets, model versions and requests that are "
+        "answered later; those are kept for %d hours after their end",
+        (long long)s.allowed_bytes, PREDICT_JOB_KEEP_S / 3600);
+    if (e) e->retry_after_ms = 60000;
+    return rc;
+}
+
+/* Under the same lock: it may have been deleted since the request was read. */
+static int check_version(struct db *db, const char *version_id, struct err *e)
 {
     struct db_args a = {0};
     db_arg_str(&a, db_tenant(db));
+    db_arg_str(&a, version_id);
     struct db_rows *r;
-    int rc = db_exec(
-        db,
-        "SELECT p.max_storage_bytes, "
-        "(SELECT coalesce(sum(bytes), 0)::bigint FROM datasets WHERE tenant_id = $1 AND deleted_at IS NULL) "
-        "+ (SELECT coalesce(sum(b.bytes), 0)::bigint FROM predict_jobs j JOIN blobs b ON b.tenant_id = "
-        "j.tenant_id AND b.sha256 IN (j.input_sha256, j.output_sha256) WHERE j.tenant_id = $1) "
-        "FROM tenants t JOIN plans p ON p.name = t.plan WHERE t.id = $1",
-        &a, &r, e);
+    int rc =
+        db_exec(db, "SELECT 1 FROM model_versions WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
+                &a, &r, e);
     if (rc) return rc;
-    int64_t allowed = db_int(r, 0, 0), used = db_int(r, 0, 1);
+    if (db_rows_count(r) == 0) rc = err_set(e, ERR_NOT_FOUND, "version", "the version has been deleted");
     db_rows_free(r);
-    if (bytes <= allowed - used) return 0;
-    rc = err_set(e, ERR_LIMIT, "storage",
-                 "the plan's %lld bytes of storage are used up by datasets and by requests that are answered "
-                 "later; those are kept for %d hours after their end",
-                 (long long)allowed, PREDICT_JOB_KEEP_S / 3600);
-    if (e) e->retry_after_ms = 60000;
     return rc;
 }
 
@@ -83,6 +89,7 @@ int predict_job_submit(struct db *db, const struct predict_job_new *in, const st
                           .spec = in->spec};
     int rc = time_limit(db, &job.max_seconds, e);
     if (!rc) rc = job_submit(db, &job, by, a, out, e);
+    if (!rc) rc = check_version(db, in->version_id, e);
     if (!rc) rc = check_storage(db, input.bytes, e);
     if (!rc) rc = blob_put(db, &input, e);
     return rc ? rc : insert_request(db, in, out->id, &input, e);

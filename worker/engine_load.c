@@ -57,6 +57,7 @@ static void measure(struct engine_load *l, struct model_cache *c, int64_t wanted
     struct totals sum = {0};
     int64_t since_ms = l->begun_us / 1000, spent_us = wanted_us - l->wanted_us;
     l->length_us = now_us - l->begun_us;
+    if (spent_us < 0) spent_us = 0; /* the kernel told less this time: serve_wanted_us */
     int64_t milli = spent_us * 1000 / (l->length_us * threads);
     l->busy_milli = milli > 1000 ? 1000 : (int)milli;
     l->begun_us = now_us;

@@ -5,17 +5,15 @@
  * failures are the loader thread's, but for the failures' reading in load(), which the lock covers. */
 #include "worker/engine_loader.h"
 
-#include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
-#include <unistd.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/priority.h"
 #include "queue/placement.h"
 
 enum {
@@ -24,7 +22,6 @@ enum {
     FAILURES = 64,
     FAILURE_MS = PLACEMENT_FAIL_MS,
     RETRY_MS = 200,
-    NICE = 5,
     TRIM_EVERY = 32
 };
 
@@ -144,17 +141,17 @@ static void give_back(struct loader *l)
 static int bring_in(struct loader *l, const struct order *o, struct err *e)
 {
     const struct engine_config *c = l->config;
-    struct buf artifact = {.limit =
-                               (size_t)c->model_bytes_max}; /* a larger one is refused before it is read */
     struct resident *m = NULL;
     struct resident_options options = {.sessions = c->predict_threads,
                                        .batch_rows = c->batch_rows_max,
                                        .pool_bytes = model_cache_pool_bytes(l->cache),
                                        .limit_bytes = model_cache_bytes_max(l->cache)};
+    /* A larger one is refused before it is read, and before anything leaves for it. */
+    struct buf artifact = {.limit = (size_t)options.limit_bytes};
     int rc = c->fetch(c->arg, o->tenant_id, o->version_id, &artifact, e);
     if (rc == 0 && artifact.failed)
         rc = err_set(e, ERR_TOO_LARGE, NULL, "no room for the artifact: models have %lld bytes",
-                     (long long)c->model_bytes_max);
+                     (long long)options.limit_bytes);
     if (rc == 0) rc = make_room(l, o, (int64_t)artifact.len, e);
     if (rc == 0)
         rc = resident_create(&m, o->tenant_id, o->version_id, artifact.data, artifact.len, &options, e);
@@ -256,9 +253,7 @@ static void retreat(struct loader *l)
 static void *run(void *arg)
 {
     struct loader *l = arg;
-    /* A thread of its own to Linux. Not idle: a request may be waiting for what is loaded here. */
-    if (setpriority(PRIO_PROCESS, (id_t)gettid(), NICE) != 0)
-        log_warn("loader-not-nice", "reason=\"%s\"", strerror(errno));
+    priority_patient(); /* not idle: a request may be waiting for what is loaded here */
     pthread_mutex_lock(&l->lock);
     while (!l->stopping) {
         if (l->withdraw && !l->withdrawn)

@@ -141,7 +141,7 @@ static bool settle(struct outcome *out, struct ask *a, struct buf *reply)
     }
     if (m.reply.code == ERR_STALE)
         engine_load(*a->slot->s->config.engine, a->order->job.tenant_id, a->order->job.version_id);
-    if (m.reply.code == ERR_STALE || m.reply.code == ERR_OVERLOAD) return false;
+    if (m.reply.code == ERR_STALE || m.reply.code == ERR_OVERLOAD || m.reply.code == ERR_NOMEM) return false;
     if (m.reply.code == 0) {
         out->type = OUTCOME_DONE;
         out->answer = *reply;

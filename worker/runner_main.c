@@ -8,6 +8,7 @@
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "base/option.h"
+#include "base/priority.h"
 #include "tensor/backend.h"
 #include "worker/runner.h"
 #include "worker/sandbox.h"
@@ -50,6 +51,7 @@ int main(int argc, char **argv)
     option_parse("tenor-runner", "Trains one model behind walls; started by tenor-worker", rows,
                  sizeof rows / sizeof *rows, argc, argv);
     require_supervisor();
+    priority_patient();
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);
     warm_up();

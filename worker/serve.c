@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/priority.h"
 #include "queue/link.h"
 #include "queue/redis_clock.h"
 #include "worker/batcher.h"
@@ -504,6 +505,7 @@ static void *run_loop(void *arg)
 {
     struct serve *s = arg;
     s->tid = gettid();
+    priority_prompt();
     loop_run(s->loop);
     return NULL;
 }

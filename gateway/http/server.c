@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/mem.h"
+#include "base/priority.h"
 #include "gateway/http/connection.h"
 #include "gateway/http/tls.h"
 
@@ -96,6 +97,7 @@ static void on_accept(int fd, const struct sockaddr *peer, socklen_t len, void *
 static void *run_loop(void *arg)
 {
     struct server_loop *l = arg;
+    priority_prompt();
     loop_run(l->loop);
     return NULL;
 }

@@ -12,7 +12,8 @@
 #include "base/mem.h"
 
 /* Routes come and go within seconds; a field of a hash is given up only for an alias that nobody calls. */
-enum { IDLE_MS = 10 * 60 * 1000 };
+/* Who comes back later begins a field anew, and a hash has room for some thousands. */
+enum { IDLE_MS = 6 * 3600 * 1000 };
 
 struct arms_book {
     struct redis_async *redis; /* borrowed */

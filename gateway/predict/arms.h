@@ -16,7 +16,7 @@
 enum { ARMS_FLUSH_MS = 250 };
 
 /* Of one alias under one etag. Kept while somebody refers to it or something is to be written, and for some
- * minutes more. */
+ * hours more. */
 struct arms {
     struct rollout_counts counts;
     int64_t slow_us; /* answers later than this are slow; ≤ 0: none is */

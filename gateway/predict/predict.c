@@ -78,9 +78,11 @@ static void count_failure(struct predict *p, int code)
 }
 
 /* A version is to blame for what happened once its call was on the road, and for no client's mistake. */
+/* A full platform says nothing of a version. */
 static void count_arm_failure(const struct predict_request *r, const struct err *e)
 {
-    if (r->arms && r->record.len > 0 && !r->owner->freeing && http_status_of(e) >= 500)
+    if (r->arms && r->record.len > 0 && !r->owner->freeing && http_status_of(e) >= 500 &&
+        e->code != ERR_OVERLOAD)
         arms_failed(r->arms, r->arm);
 }
 

@@ -106,6 +106,9 @@ int predict_create(struct predict **out, struct loop *loop, const struct predict
                    struct err *e);
 /* After the loop has stopped, or on it: requests still pending are answered 503. */
 void predict_free(struct predict *p);
+
+/* Drops the routes that c is about. */
+void predict_forget(struct predict *p, const struct changed *c);
 bool predict_ready(const struct predict *p); /* Redis is reachable: for /readyz of this loop */
 
 /* rc 0: a is the answer; ERR_NOT_FOUND is remembered for a moment too (with its own words when its field is

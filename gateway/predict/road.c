@@ -118,6 +118,11 @@ static void on_lost(void *arg, struct port *port)
     resend(arg, port);
 }
 
+void predict_forget(struct predict *p, const struct changed *c)
+{
+    route_cache_drop(p->routes, c);
+}
+
 static void on_published(void *arg, const char *channel, const char *data, size_t len)
 {
     struct predict *p = arg;

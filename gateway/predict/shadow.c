@@ -205,17 +205,20 @@ static void on_compare(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-/* m's tensors are whoever called's: they are copied. */
+/* m's tensors are whoever called's: they are copied, as far as all copies together have room. */
 static void keep(struct shadows *s, struct shadow *d, enum side side, const struct message *m)
 {
     struct buf *to = &d->kept[side];
-    to->limit = CALL_MAX;
+    size_t left = s->bytes < SHADOW_BYTES_MAX ? SHADOW_BYTES_MAX - s->bytes : 1;
+    to->limit = left < CALL_MAX ? left : CALL_MAX;
     message_encode(to, m);
     s->bytes += to->len;
-    if (to->failed)
+    if (to->failed) {
+        skip(d->arms);
         drop(s, d);
-    else if (has_both(d))
+    } else if (has_both(d)) {
         event_active(s->compare, EV_TIMEOUT, 0);
+    }
 }
 
 void shadow_on_primary(struct shadows *s, uint64_t request_id, const struct message *m)

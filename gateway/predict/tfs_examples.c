@@ -7,10 +7,15 @@
 #include "base/json.h"
 #include "base/mem.h"
 
+/* The context is read anew for each example: in all as much of it as a request may be long that writes it out
+ * in each. */
+enum { CONTEXT_READ_MAX = 32 * 1024 * 1024 };
+
 /* The members of the body while they arrive in any order: the rows are read when both are known. */
 struct body {
     struct infer *out;
     struct json_reader examples, context; /* where their values begin */
+    size_t context_len, context_read;     /* bytes: of its text; of it, for all examples so far */
     bool has_examples, has_context, has_signature;
     int64_t *seen; /* owned: per input, the row that it was last given in, plus one */
 };
@@ -57,14 +62,28 @@ static int read_features(struct body *b, struct json_reader *json, int64_t row, 
     return rc;
 }
 
+/* The shared features, for the example that has been read. */
+static int read_context(struct body *b, int64_t row, struct err *e)
+{
+    struct json_reader context = b->context;
+    if (!b->has_context) return 0;
+    b->context_read += b->context_len;
+    if (b->context_read > CONTEXT_READ_MAX)
+        return err_set(
+            e, ERR_TOO_LARGE, "context",
+            "context: its %zu bytes for each example come to more than %d bytes; send the examples "
+            "in several requests",
+            b->context_len, CONTEXT_READ_MAX);
+    return read_features(b, &context, row, "context", true, e);
+}
+
 static int read_example(struct body *b, int64_t row, struct err *e)
 {
     struct infer *r = b->out;
     char where[32];
     snprintf(where, sizeof where, "examples[%lld]", (long long)row);
     int rc = read_features(b, &b->examples, row, where, false, e);
-    struct json_reader context = b->context;
-    if (rc == 0 && b->has_context) rc = read_features(b, &context, row, "context", true, e);
+    if (rc == 0) rc = read_context(b, row, e);
     for (size_t i = 0; rc == 0 && i < r->signature->n_inputs; i++)
         if (b->seen[i] != row + 1)
             rc = err_set(e, ERR_INVALID, where, "%s: the input \"%.64s\" is missing", where,
@@ -108,7 +127,11 @@ static int keep_place(struct json_reader *json, struct json_reader *place, bool 
 static int body_member(struct body *b, struct json_reader *json, const char *name, struct err *e)
 {
     if (strcmp(name, "examples") == 0) return keep_place(json, &b->examples, &b->has_examples, name, e);
-    if (strcmp(name, "context") == 0) return keep_place(json, &b->context, &b->has_context, name, e);
+    if (strcmp(name, "context") == 0) {
+        int rc = keep_place(json, &b->context, &b->has_context, name, e);
+        b->context_len = (size_t)(json->p - b->context.p);
+        return rc;
+    }
     if (strcmp(name, "signature_name") != 0)
         return err_set(e, ERR_INVALID, name, "%.64s: unknown field", name);
     if (b->has_signature) return err_set(e, ERR_INVALID, name, "signature_name: stands there twice");

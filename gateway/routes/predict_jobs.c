@@ -107,13 +107,24 @@ static void tell_where(struct api_call *c)
     call_header(c->call, "Preference-Applied", "respond-async");
 }
 
+/* Whoever is refused, or asks again, leaves nothing on our disks. Errors of the database are not among these:
+ * with them it may have been committed. */
+static bool is_refusal(int rc)
+{
+    return rc == ERR_LIMIT || rc == ERR_INVALID || rc == ERR_CONFLICT || rc == ERR_NOT_FOUND ||
+           rc == ERR_FORBIDDEN || rc == ERR_TOO_LARGE;
+}
+
 static int create(struct api_call *c, struct err *e)
 {
     struct submission s = {.c = c, .d = c->arg};
     int rc = api_idempotency_key(c, &s.idempotency_key, e);
     if (rc == 0) rc = digest_of(&s, e);
     if (rc == 0) rc = store(&s, e);
-    if (rc == 0) rc = db_run(c->db, c->who->tenant_id, submit_tx, &s, e);
+    if (rc != 0) return rc;
+    rc = db_run(c->db, c->who->tenant_id, submit_tx, &s, e);
+    if (is_refusal(rc) || (rc == 0 && s.idem.outcome == IDEM_REPLAY))
+        blob_discard(c->g->blobs, c->who->tenant_id, &s.input);
     if (rc != 0) return rc;
     if (s.idem.outcome == IDEM_REPLAY)
         api_replay(c, &s.idem);

@@ -200,6 +200,16 @@ def test_versions_and_aliases_answer_for_themselves(own):
     assert at("") == at("/versions/1")
 
 
+def test_an_answered_move_is_in_force_on_every_connection(own):
+    others = [Tenant(own.platform, own.name, own.key) for _ in range(4)]  # connections of their own, on all loops
+    for k in range(30):
+        version = 2 - k % 2
+        own.ok("PUT", "/v1/models/line/aliases/live", json={"version": version, "warm": False})
+        for tenant in others:
+            assert infer(tenant, "line", [fp32([1, 1], [1.0])])["model_version"] == str(version)
+    assert version == 1  # as it was
+
+
 def test_a_canary_gets_its_share_of_the_calls_until_it_is_rolled_back_or_promoted(own):
     def versions(n):
         return [infer(own, "line", [fp32([1, 1], [1.0])])["model_version"] for _ in range(n)]

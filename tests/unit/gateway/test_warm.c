@@ -247,6 +247,18 @@ static void a_load_that_failed_is_told_with_its_reason(void **state)
     assert_true(clock_mono_ms() - begin < PATIENCE_MS / 2);
 }
 
+static void what_is_wrong_inside_the_platform_is_not_told(void **state)
+{
+    (void)state;
+    struct err e = {0};
+    enum warm_outcome out;
+    start_worker(0, false);
+    fail_load(ERR_IO, "open /srv/blobs/1: Input/output error");
+    assert_int_equal(warm(NULL, PATIENCE_MS, &out, &e), ERR_CONFLICT);
+    assert_null(strstr(e.message, "/srv"));
+    assert_non_null(strstr(e.message, "version 7"));
+}
+
 static void what_does_not_fit_into_one_worker_may_fit_into_another(void **state)
 {
     (void)state;

@@ -219,6 +219,18 @@ static void a_writer_stops_at_its_limit_and_leaves_nothing_behind(void **state)
     assert_int_equal(system(command), 0);
 }
 
+static void what_was_stored_in_vain_is_gone_at_once(void **state)
+{
+    (void)state;
+    struct blob b;
+    char path[256];
+    write_blob("in vain", 7, 7, &b);
+    path_of(path, &b);
+    assert_int_equal(access(path, F_OK), 0);
+    blob_discard(scene.blobs, scene.a.id, &b);
+    assert_int_not_equal(access(path, F_OK), 0);
+}
+
 static void the_same_content_is_one_row_and_the_first_file_counts(void **state)
 {
     (void)state;
@@ -328,6 +340,7 @@ int main(void)
         cmocka_unit_test(swapped_chunks_are_noticed),
         cmocka_unit_test(another_tenants_key_opens_nothing),
         cmocka_unit_test(a_writer_stops_at_its_limit_and_leaves_nothing_behind),
+        cmocka_unit_test(what_was_stored_in_vain_is_gone_at_once),
         cmocka_unit_test(the_same_content_is_one_row_and_the_first_file_counts),
         cmocka_unit_test(the_collector_takes_what_is_old_and_unreferenced_and_nothing_else),
         cmocka_unit_test(a_put_saves_an_old_blob_from_the_collector),

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "store/predict_job.h"
+#include "store/version.h"
 
 static char version_id[ID_MAX];
 
@@ -157,17 +158,42 @@ static void what_was_answered_long_ago_is_collected_and_what_waits_is_not(void *
     scene_check_invariants();
 }
 
+/* Of one store: datasets, versions, requests and answers. */
+static void a_version_that_is_deleted_meanwhile_is_not_asked(void **state)
+{
+    (void)state;
+    struct job j;
+    struct job_ended made;
+    struct err e = {0};
+    char kept[ID_MAX], id[ID_MAX];
+    memcpy(kept, version_id, ID_MAX);
+    for (int i = 0; i < 2; i++) /* the first one is what the alias "live" points at */
+        scene_train(scene.a.id, scene.dataset, "gone", &made);
+    memcpy(version_id, made.version_id, ID_MAX);
+    assert_ok(db_begin(scene.gateway, scene.a.id, &e), e);
+    assert_ok(version_delete(scene.gateway, "gone", 2, &pg_fixture_actor, id, &e), e);
+    assert_ok(db_commit(scene.gateway, &e), e);
+    assert_int_equal(try_submit(scene.a.id, 1, "too late", &j, &e), ERR_NOT_FOUND);
+    assert_string_equal(e.field, "version");
+    memcpy(version_id, kept, ID_MAX);
+}
+
 static void kept_requests_count_towards_the_plans_storage(void **state)
 {
     (void)state;
     struct job j;
     struct err e = {0};
     struct plan plan = scene.a.plan, before = scene.a.plan;
+    int64_t room = 0;
     plan.max_storage_bytes =
-        scene_number("SELECT coalesce(sum(bytes), 0)::bigint FROM datasets WHERE deleted_at IS NULL") + 40;
+        25 +
+        scene_number("SELECT (SELECT sum(bytes) FROM datasets WHERE deleted_at IS NULL)::bigint + (SELECT "
+                     "sum(bytes) FROM model_versions WHERE deleted_at IS NULL)::bigint + (SELECT "
+                     "coalesce(sum(b.bytes), 0) FROM predict_jobs p JOIN blobs b ON b.sha256 IN "
+                     "(p.input_sha256, p.output_sha256))::bigint");
     scene_plan(&plan);
     int rc = 0, taken = 0;
-    for (; taken < 8 && rc == 0; taken++) {
+    for (; taken < 8 && rc == 0; taken += rc == 0) {
         char text[32];
         snprintf(text, sizeof text, "ten bytes %d", taken);
         rc = try_submit(scene.a.id, 1, text, &j, &e);
@@ -175,6 +201,11 @@ static void kept_requests_count_towards_the_plans_storage(void **state)
     assert_err(ERR_LIMIT, rc);
     assert_string_equal(e.field, "storage");
     assert_true(e.retry_after_ms > 0);
+    assert_int_equal(taken, 2); /* of eleven bytes each */
+    assert_ok(db_begin(scene.gateway, scene.a.id, &e), e);
+    assert_ok(dataset_room(scene.gateway, &room, &e), e);
+    assert_ok(db_commit(scene.gateway, &e), e);
+    assert_int_equal(room, 3);
     scene_plan(&before);
 }
 
@@ -185,6 +216,7 @@ int main(void)
         cmocka_unit_test(an_answer_under_an_old_fence_is_neither_kept_nor_billed),
         cmocka_unit_test(another_tenant_sees_neither_question_nor_answer),
         cmocka_unit_test(what_was_answered_long_ago_is_collected_and_what_waits_is_not),
+        cmocka_unit_test(a_version_that_is_deleted_meanwhile_is_not_asked),
         cmocka_unit_test(kept_requests_count_towards_the_plans_storage),
     };
     return cmocka_run_group_tests(tests, set_up, scene_down);

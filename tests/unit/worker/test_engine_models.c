@@ -77,6 +77,29 @@ static void a_model_too_large_for_the_worker_is_not_loaded_and_not_tried_over_an
     assert_false(is_placed(0));
 }
 
+static void nothing_leaves_for_an_artifact_that_will_never_fit(void **state)
+{
+    (void)state;
+    enum { BUDGET = 16 << 20, TOO_MUCH = 15 << 20 }; /* an eighth is the sessions' */
+    struct engine_stats stats;
+    size_t len = table.len;
+    int64_t until = clock_mono_ms() + PATIENCE_MS;
+    engine_free(engine);
+    start_engine(BUDGET, 2);
+    load(0);
+    char *room = buf_reserve(&table, TOO_MUCH - len);
+    assert_non_null(room);
+    memset(room, 0, TOO_MUCH - len);
+    table.len = TOO_MUCH;
+    order(MESSAGE_MODEL_LOAD, 1);
+    do engine_stats(engine, &stats), pause_briefly();
+    while (!stats.load_failures && clock_mono_ms() < until);
+    table.len = len;
+    assert_int_equal(stats.load_failures, 1);
+    assert_int_equal(stats.evictions, 0);
+    assert_true(is_placed(0));
+}
+
 static void an_unloaded_model_is_withdrawn_and_gone(void **state)
 {
     (void)state;
@@ -284,6 +307,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(the_least_recently_used_model_makes_room_and_is_withdrawn_first),
         CASE(a_model_too_large_for_the_worker_is_not_loaded_and_not_tried_over_and_over),
+        CASE(nothing_leaves_for_an_artifact_that_will_never_fit),
         CASE(an_unloaded_model_is_withdrawn_and_gone),
         CASE(another_tenants_or_a_damaged_artifact_is_not_announced),
         CASE(a_replica_displaces_no_model_that_is_in_use),
