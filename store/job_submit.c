@@ -120,20 +120,35 @@ static int64_t hold_of(const struct job_new *in, const struct allowance *w)
     return full;
 }
 
-/* The share lock makes a deletion wait for us, or us for the deletion. */
-static int lock_dataset(struct db *db, const char *id, const char *field, struct err *e)
+/* What a job reads. The share lock, which the statement takes, makes a deletion wait for us, or us for the
+ * deletion. */
+static int lock_read(struct db *db, const char *lock_sql, const char *id, const char *field, const char *noun,
+                     struct err *e)
 {
     struct db_args a = {0};
     db_arg_str(&a, db_tenant(db));
     db_arg_str(&a, id);
     struct db_rows *r;
-    int rc = db_exec(
-        db, "SELECT FROM datasets WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL FOR KEY SHARE", &a,
-        &r, e);
+    int rc = db_exec(db, lock_sql, &a, &r, e);
     if (rc) return rc;
-    if (db_rows_count(r) == 0) rc = err_set(e, ERR_NOT_FOUND, field, "there is no such dataset");
+    if (db_rows_count(r) == 0) rc = err_set(e, ERR_NOT_FOUND, field, "there is no such %s", noun);
     db_rows_free(r);
     return rc;
+}
+
+static int lock_dataset(struct db *db, const char *id, const char *field, struct err *e)
+{
+    return lock_read(
+        db, "SELECT FROM datasets WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL FOR KEY SHARE", id,
+        field, "dataset", e);
+}
+
+static int lock_version(struct db *db, const char *id, struct err *e)
+{
+    return lock_read(
+        db,
+        "SELECT FROM model_versions WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL FOR KEY SHARE",
+        id, "version", "version", e);
 }
 
 static int insert_job(struct db *db, const struct job_new *in, const char *id, int64_t price, int64_t hold,
@@ -220,6 +235,7 @@ int job_submit(struct db *db, const struct job_new *in, const struct actor *by, 
     if (!rc && in->dataset_id) rc = lock_dataset(db, in->dataset_id, "dataset", e);
     if (!rc && in->test_dataset_id && in->test_dataset_id[0])
         rc = lock_dataset(db, in->test_dataset_id, "test_dataset", e);
+    if (!rc && in->version_id) rc = lock_version(db, in->version_id, e);
     if (rc) return rc;
     char id[ID_MAX];
     id_new(id, "job_");

@@ -31,22 +31,6 @@ static int check_storage(struct db *db, int64_t bytes, struct err *e)
     return rc;
 }
 
-/* Under the same lock: it may have been deleted since the request was read. */
-static int check_version(struct db *db, const char *version_id, struct err *e)
-{
-    struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, version_id);
-    struct db_rows *r;
-    int rc =
-        db_exec(db, "SELECT 1 FROM model_versions WHERE tenant_id = $1 AND id = $2 AND deleted_at IS NULL",
-                &a, &r, e);
-    if (rc) return rc;
-    if (db_rows_count(r) == 0) rc = err_set(e, ERR_NOT_FOUND, "version", "the version has been deleted");
-    db_rows_free(r);
-    return rc;
-}
-
 static int insert_request(struct db *db, const struct predict_job_new *in, const char *job_id,
                           const struct blob *input, struct err *e)
 {
@@ -89,7 +73,6 @@ int predict_job_submit(struct db *db, const struct predict_job_new *in, const st
                           .spec = in->spec};
     int rc = time_limit(db, &job.max_seconds, e);
     if (!rc) rc = job_submit(db, &job, by, a, out, e);
-    if (!rc) rc = check_version(db, in->version_id, e);
     if (!rc) rc = check_storage(db, input.bytes, e);
     if (!rc) rc = blob_put(db, &input, e);
     return rc ? rc : insert_request(db, in, out->id, &input, e);

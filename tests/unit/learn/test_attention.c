@@ -196,70 +196,70 @@ static void what_was_settled_is_written_so_that_it_settles_again(void **state)
 
 /* ---- refusals ---- */
 
+/* Layers, the field at fault, and what is said of it (NULL: any words). */
+static const char *const misfits[][3] = {
+    {L("Flatten", "") "," L("MultiHeadAttention", ",\"num_heads\":2,\"key_dim\":4"), "spec.architecture[1]",
+     "layer \"multi_head_attention_1\" (MultiHeadAttention) takes rows of shape [steps, features], not "
+     "[20]; "
+     "put {\"layer\":\"Reshape\",\"target_shape\":[20, 1]} before it"},
+    {TOKENS "," L("TransformerEncoder", ",\"intermediate_dim\":16,\"num_heads\":3"),
+     "spec.architecture[1].num_heads",
+     "layer \"transformer_encoder_1\": 3 heads do not divide the 8 features of a step"},
+    {TOKENS
+     "," L("TransformerEncoder", ",\"intermediate_dim\":16,\"num_heads\":2,\"activation\":\"leaky_relu\""),
+     "spec.architecture[1].activation",
+     "layer \"transformer_encoder_1\": leaky_relu is not offered here; use relu"},
+    {TOKENS "," L("Residual", ",\"layers\":[" L("Dense", ",\"units\":9") "]"), "spec.architecture[1]",
+     "layer \"residual_1\" (Residual) adds what its layers give to what they take, but they make rows of "
+     "shape [20, 9] from [20, 8]; end with a layer that gives [20, 8]"},
+    {TOKENS "," L("Residual", ",\"layers\":[" L("Residual", ",\"layers\":[" L("MultiHeadAttention",
+                                                                              ",\"num_heads\":2") "]") "]"),
+     "spec.architecture[1].layers[0].layers[0].key_dim", NULL},
+    {TOKENS "," L("Residual", ""), "spec.architecture[1].layers", NULL},
+    {TOKENS "," L("Residual", ",\"layers\":[]"), "spec.architecture[1].layers", NULL},
+    {TOKENS "," L("Residual", ",\"layers\":[" L("InputLayer", ",\"shape\":[20,8]") "]"),
+     "spec.architecture[1].layers[0]", "layer \"input_layer_1\": an InputLayer can only come first"},
+    {TOKENS "," L("Residual", ",\"layers\":[" TOKENS "]"), "spec.architecture[1].layers[0]", NULL},
+    {L("Embedding", ",\"input_dim\":50,\"output_dim\":8") "," L("PositionEmbedding",
+                                                                ",\"sequence_length\":19"),
+     "spec.architecture[1].sequence_length",
+     "layer \"position_embedding_1\" has positions for 19 steps, but rows have 20; set sequence_length "
+     "to at "
+     "least 20, or leave it out"},
+    {L("Embedding", ",\"input_dim\":50,\"output_dim\":8") "," L("SinePositionEncoding",
+                                                                ",\"max_wavelength\":100"),
+     "spec.architecture[1].max_wavelength", "only 10000 is offered here"},
+    {TOKENS "," L("Dense", ",\"units\":8,\"name\":\"same\"") "," L(
+         "Residual", ",\"layers\":[" L("Dense", ",\"units\":8,\"name\":\"same\"") "]"),
+     "spec.architecture[2].layers[0].name", "two layers are named \"same\""},
+    {TOKENS
+     "," L("Residual",
+           ",\"layers\":[" L(
+               "Residual",
+               ",\"layers\":[" L(
+                   "Residual",
+                   ",\"layers\":[" L(
+                       "Residual",
+                       ",\"layers\":[" L("Residual",
+                                         ",\"layers\":[" L("Dense", ",\"units\":8") "]") "]") "]") "]") "]"),
+     "spec.architecture[1].layers[0].layers[0].layers[0].layers[0].layers",
+     "layers are nested at most 4 deep"},
+    {TOKENS "," L("LSTM", ",\"units\":2049"), "spec.architecture[1].recurrent_initializer",
+     "layer \"lstm_1\": orthogonal is offered for up to 2048 units; set glorot_uniform"},
+};
+
 static void layers_that_do_not_fit_say_what_would(void **state)
 {
-    static const char *const corpus[][3] = {
-        {L("Flatten", "") "," L("MultiHeadAttention", ",\"num_heads\":2,\"key_dim\":4"),
-         "spec.architecture[1]",
-         "layer \"multi_head_attention_1\" (MultiHeadAttention) takes rows of shape [steps, features], not "
-         "[20]; "
-         "put {\"layer\":\"Reshape\",\"target_shape\":[20, 1]} before it"},
-        {TOKENS "," L("TransformerEncoder", ",\"intermediate_dim\":16,\"num_heads\":3"),
-         "spec.architecture[1].num_heads",
-         "layer \"transformer_encoder_1\": 3 heads do not divide the 8 features of a step"},
-        {TOKENS "," L("TransformerEncoder",
-                      ",\"intermediate_dim\":16,\"num_heads\":2,\"activation\":\"leaky_relu\""),
-         "spec.architecture[1].activation",
-         "layer \"transformer_encoder_1\": leaky_relu is not offered here; use relu"},
-        {TOKENS "," L("Residual", ",\"layers\":[" L("Dense", ",\"units\":9") "]"), "spec.architecture[1]",
-         "layer \"residual_1\" (Residual) adds what its layers give to what they take, but they make rows of "
-         "shape [20, 9] from [20, 8]; end with a layer that gives [20, 8]"},
-        {TOKENS
-         "," L("Residual", ",\"layers\":[" L("Residual", ",\"layers\":[" L("MultiHeadAttention",
-                                                                           ",\"num_heads\":2") "]") "]"),
-         "spec.architecture[1].layers[0].layers[0].key_dim", NULL},
-        {TOKENS "," L("Residual", ""), "spec.architecture[1].layers", NULL},
-        {TOKENS "," L("Residual", ",\"layers\":[]"), "spec.architecture[1].layers", NULL},
-        {TOKENS "," L("Residual", ",\"layers\":[" L("InputLayer", ",\"shape\":[20,8]") "]"),
-         "spec.architecture[1].layers[0]", "layer \"input_layer_1\": an InputLayer can only come first"},
-        {TOKENS "," L("Residual", ",\"layers\":[" TOKENS "]"), "spec.architecture[1].layers[0]", NULL},
-        {L("Embedding", ",\"input_dim\":50,\"output_dim\":8") "," L("PositionEmbedding",
-                                                                    ",\"sequence_length\":19"),
-         "spec.architecture[1].sequence_length",
-         "layer \"position_embedding_1\" has positions for 19 steps, but rows have 20; set sequence_length "
-         "to at "
-         "least 20, or leave it out"},
-        {L("Embedding", ",\"input_dim\":50,\"output_dim\":8") "," L("SinePositionEncoding",
-                                                                    ",\"max_wavelength\":100"),
-         "spec.architecture[1].max_wavelength", "only 10000 is offered here"},
-        {TOKENS "," L("Dense", ",\"units\":8,\"name\":\"same\"") "," L(
-             "Residual", ",\"layers\":[" L("Dense", ",\"units\":8,\"name\":\"same\"") "]"),
-         "spec.architecture[2].layers[0].name", "two layers are named \"same\""},
-        {TOKENS "," L(
-             "Residual",
-             ",\"layers\":[" L(
-                 "Residual",
-                 ",\"layers\":[" L(
-                     "Residual",
-                     ",\"layers\":[" L(
-                         "Residual",
-                         ",\"layers\":[" L(
-                             "Residual", ",\"layers\":[" L("Dense", ",\"units\":8") "]") "]") "]") "]") "]"),
-         "spec.architecture[1].layers[0].layers[0].layers[0].layers[0].layers",
-         "layers are nested at most 4 deep"},
-        {TOKENS "," L("LSTM", ",\"units\":2049"), "spec.architecture[1].recurrent_initializer",
-         "layer \"lstm_1\": orthogonal is offered for up to 2048 units; set glorot_uniform"},
-    };
     struct schema *s = schema_of(STEPS);
     (void)state;
-    for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++) {
-        char *text = architecture(corpus[i][0]);
+    for (size_t i = 0; i < sizeof misfits / sizeof misfits[0]; i++) {
+        char *text = architecture(misfits[i][0]);
         struct err e = {0};
         struct resolved *r = NULL;
         if (aid_settle(&r, text, s, &e) == 0) fail_msg("accepted: %s", text);
-        if (strcmp(e.field, corpus[i][1]) != 0 || (corpus[i][2] && strcmp(e.message, corpus[i][2]) != 0))
-            fail_msg("%s\n  gave %s: %s\n  not  %s: %s", text, e.field, e.message, corpus[i][1],
-                     corpus[i][2] ? corpus[i][2] : "");
+        if (strcmp(e.field, misfits[i][1]) != 0 || (misfits[i][2] && strcmp(e.message, misfits[i][2]) != 0))
+            fail_msg("%s\n  gave %s: %s\n  not  %s: %s", text, e.field, e.message, misfits[i][1],
+                     misfits[i][2] ? misfits[i][2] : "");
         mem_free(text);
     }
     schema_free(s);
