@@ -9,6 +9,7 @@ rounds. Answers are compared before anything is timed, and our usage is compared
 """
 
 import argparse
+import collections
 import contextlib
 import json
 import os
@@ -25,6 +26,7 @@ import urllib.request
 
 import numpy
 
+from arrivals import arrive
 from home import MODEL, Platform, pixels
 from rows import write_rows
 
@@ -75,10 +77,11 @@ class Form:
 # ---- sides ----
 
 class Side:
-    """Something that answers: where, with what key, by which processes."""
+    """Something that answers: where, with what key, by which processes, and what it counts as refused (status → requests so far)."""
 
-    def __init__(self, name, url, tls_url, paths, key, pids, bodies):
+    def __init__(self, name, url, tls_url, paths, key, pids, bodies, refusals=collections.Counter):
         self.name, self.urls, self.paths, self.key, self.pids, self.bodies = name, {False: url, True: tls_url}, paths, key, pids, bodies
+        self.refusals = refusals
         self.answered = self.cut = 0  # replies that arrived; requests that may have been under way when a run ended
 
     def url(self, form, tls):
@@ -166,7 +169,7 @@ def start_ceiling(stack, helpers, certificate):
 
 def our_side(platform):
     path = {"json": f"/v1/models/{MODEL}:predict", "binary": f"/v2/models/{MODEL}/infer"}
-    return Side("tenor", platform.url, platform.tls_url, path, platform.key, platform.processes(), "ours")
+    return Side("tenor", platform.url, platform.tls_url, path, platform.key, platform.processes(), "ours", platform.refusals)
 
 
 # ---- answers ----
@@ -205,11 +208,15 @@ def cpu_seconds(side):
     return spent
 
 
+def label_of(form, connections, tls):
+    return f"{form.kind}, {form.rows} row{'s' * (form.rows > 1)}, {connections} conn{', TLS' * tls}"
+
+
 def drive(side, form, connections, tls, seconds):
     """One closed-loop run of wrk: its figures, and CPU seconds per 1,000 requests of each of the side's processes."""
     env = {**os.environ, "BENCH_BODIES": str(form.dirs[side.bodies]), "BENCH_TYPE": form.type, "BENCH_KEY": side.key,
            "BENCH_JSON_LEN": form.json_len if side.bodies == "ours" else ""}
-    before = cpu_seconds(side)
+    told, before = side.refusals(), cpu_seconds(side)
     done = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", HERE / "load.lua", side.url(form, tls)],
                           capture_output=True, text=True, env=env, timeout=seconds * 4 + 60)
     line = next((l for l in done.stdout.splitlines() if l.startswith("RESULT ")), None)
@@ -222,7 +229,9 @@ def drive(side, form, connections, tls, seconds):
     run["per_second"] = run["requests"] / run["seconds"]
     run["cpu"] = {name: (after[name] - before[name]) * 1000 / max(run["requests"], 1) for name in after}
     if run["refused"] and side.name != "flask":
-        raise SystemExit(f"{side.name} refused {run['refused']} of {run['requests']} requests")
+        counts = side.refusals() - told
+        said = ", ".join(f"{n} with {status}" for status, n in sorted(counts.items())) or "which status, it does not tell"
+        raise SystemExit(f"{side.name} refused {run['refused']} of {run['requests']} requests ({said}): {label_of(form, connections, tls)}")
     return run
 
 
@@ -237,10 +246,7 @@ def request_text(side, form, index):
 def open_loop(helpers, side, form, rate, seconds, law, seed, folder):
     path = pathlib.Path(folder) / "request"
     path.write_bytes(request_text(side, form, 0))
-    at = urllib.parse.urlsplit(side.url(form, False))
-    done = subprocess.run([str(helpers / "poisson"), at.hostname, str(at.port), str(path), f"{rate:.1f}", str(seconds), "64", law, str(seed)],
-                          capture_output=True, text=True, timeout=seconds + 60, check=True)
-    run = json.loads(done.stdout)
+    run = arrive(helpers, side.url(form, False), path, rate, seconds, 64, law, seed)
     side.answered += run["answered"]
     side.cut += run["failed"]
     return run
@@ -277,7 +283,7 @@ class Report:
                           "unit": unit, "conditions": conditions})
 
     def cell(self, form, connections, tls, runs, conditions):
-        label = f"{form.kind}, {form.rows} row{'s' * (form.rows > 1)}, {connections} conn{', TLS' * tls}"
+        label = label_of(form, connections, tls)
         ours, peer = runs["tenor"], runs["flask"]
         for name, unit, key, high in (("throughput", "requests/s", "per_second", True), ("p50", "µs", "p50_us", False), ("p99", "µs", "p99_us", False),
                                       ("p99.9", "µs", "p999_us", False)):
@@ -328,8 +334,7 @@ def cells(forms, quick):
                     yield form, connections, tls
 
 
-def measure(args, folder):
-    report = Report()
+def measure(args, folder, report):
     with contextlib.ExitStack() as stack:
         platform = stack.enter_context(Platform(args.bin, args.helpers))
         version = platform.train()
@@ -361,7 +366,6 @@ def measure(args, folder):
             for form in forms[0], forms[2]:
                 tails(report, args.helpers, [ours, peer], form, args.rounds, 1 if args.quick else 2, folder, conditions)
         compare_usage(platform, ours)
-    return report
 
 
 def main():
@@ -375,9 +379,13 @@ def main():
     args = parser.parse_args()
     args.rounds = args.rounds or (3 if args.quick else 5)
     args.helpers = args.helpers.resolve()
-    with tempfile.TemporaryDirectory(prefix="tenor-bench-") as folder:
-        report = measure(args, folder)
-    write_rows(args.out, "predict ", report.rows)
+    report = Report()
+    try:
+        with tempfile.TemporaryDirectory(prefix="tenor-bench-") as folder:
+            measure(args, folder, report)
+    finally:
+        if report.rows:  # what was measured before a refusal ended it stays
+            write_rows(args.out, "predict ", report.rows)
 
 
 if __name__ == "__main__":

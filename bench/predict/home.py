@@ -1,11 +1,16 @@
 """The platform under measurement: a home of its own, a tenant on a wide plan, and a trained 784-128-128-10 network."""
 
+import collections
+import contextlib
 import functools
 import gzip
+import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
@@ -168,6 +173,20 @@ class Platform:
             own = self.worker if name == "worker" else None
             named[name] = [own.pid if own else int((self.home / f"run/{name}.pid").read_text().split()[0])]
         return named
+
+    def refusals(self):
+        """Status → requests that the gateway refused so far; without those whose clients left (499)."""
+        ops = http.client.HTTPConnection("tenor")
+        ops.sock = socket.socket(socket.AF_UNIX)
+        with contextlib.closing(ops):
+            ops.sock.connect(str(self.home / "run/ops.sock"))
+            ops.request("GET", "/metrics")
+            text = ops.getresponse().read().decode()
+        counts = collections.Counter()
+        for status, n in re.findall(r'^tenor_gateway_requests_total{.*code="([45]\d\d)"} (\d+)$', text, re.M):
+            counts[int(status)] += int(n)
+        del counts[499]
+        return counts
 
     def usage(self):
         results = [r for b in self.call_json("GET", "/v1/usage?bucket_width=1d")["data"] for r in b["results"] if r["model"] == MODEL]

@@ -17,19 +17,18 @@ import os
 import pathlib
 import re
 import statistics
-import subprocess
 import tempfile
 import time
 import urllib.parse
 
 import numpy
 
+from arrivals import OUTCOME, arrive
 from home import Platform, pixels
 from rows import row, write_rows
 
 SPEC = {"family": "mlp", "preprocess": [], "architecture": [{"layer": "Dense", "units": 32, "activation": "relu"}, {"layer": "Dense", "units": 10}],
         "training": {"epochs": 1, "batch_size": 64, "seed": 1, "optimizer": {"name": "adam", "learning_rate": 0.001}}}
-OUTCOME = numpy.dtype([("request", "<u4"), ("ok", "<u4"), ("due_ns", "<i8"), ("latency_ns", "<i8")])
 LOADED = re.compile(r"^(\S+)Z .* model-loaded version=(\S+) ")
 
 
@@ -46,17 +45,16 @@ class Stock:
                   f"Authorization: Bearer {platform.key}\r\n\r\n{body}").encode() for name in self.names]
         lengths = numpy.array([len(t) for t in texts], "<u4")
         self.picks = numpy.stack([numpy.concatenate([[0], numpy.cumsum(lengths)[:-1]]), lengths], axis=1).astype("<u4")
-        self.host, self.port, self.folder = at.hostname, str(at.port), pathlib.Path(folder)
+        self.url, self.host, self.port, self.folder = platform.url, at.hostname, str(at.port), pathlib.Path(folder)
         (self.folder / "requests").write_bytes(b"".join(texts))
 
     def drive(self, helpers, models, rate, seconds, connections, law, seed=1):
         """One open loop that asks for these models (numbers) in turn: poisson's own figures, and each request's outcome with its model."""
         paths = [self.folder / name for name in ("requests", "picks", "outcomes")]
         paths[1].write_bytes(self.picks[models].tobytes())
-        done = subprocess.run([str(helpers / "poisson"), self.host, self.port, str(paths[0]), f"{rate:.1f}", str(seconds), str(connections), law, str(seed),
-                               str(paths[1]), str(paths[2])], capture_output=True, text=True, timeout=seconds * 3 + 60, check=True)
+        run = arrive(helpers, self.url, paths[0], rate, seconds, connections, law, seed, paths[2], paths[1])
         outcomes = numpy.fromfile(paths[2], OUTCOME)
-        return json.loads(done.stdout), outcomes, models[outcomes["request"] % len(models)]
+        return run, outcomes, models[outcomes["request"] % len(models)]
 
 
 def resident_set(platform):
@@ -104,7 +102,7 @@ def quantiles_ms(ns):
 
 def refuse_failures(run, outcomes):
     if run["failed"]:
-        late = outcomes["latency_ns"][outcomes["ok"] == 0] / 1e9
+        late = outcomes["latency_ns"][outcomes["status"] != 200] / 1e9
         raise SystemExit(f"{run['failed']} of {run['sent']} requests failed: {len(late)} with an error, {run['failed'] - len(late)} never answered; {late[:10]} s")
 
 
