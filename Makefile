@@ -102,7 +102,7 @@ unit: $(UNIT_BIN)
 	@tests/run-unit $(BUILD)/unit $(T)
 
 # ---- what a person runs -------------------------------------------------------------------------------------------
-.PHONY: help setup setup-test demo up down status test test-kernels e2e lint format check-format tidy cppcheck arrows fuzz install clean
+.PHONY: help setup setup-test demo up down status test test-kernels test-threads run-threads e2e lint format check-format tidy cppcheck arrows fuzz install clean
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | sort | awk -F'\t' '{printf "  make %-14s %s\n", $$1, $$2}'
 
@@ -130,6 +130,14 @@ test: setup-test ## all tests, or T=name
 	@tests/run-all $(BUILD) $(T)
 test-kernels: $(filter $(BUILD)/unit/tensor/% $(BUILD)/unit/learn/%,$(UNIT_BIN)) ## tensor and learn as on a CPU without AVX-512, without AVX2
 	@tests/run-levels $(BUILD) $(T)
+# The folders with threads, in a build of their own. The scheduler's simulator has one thread and takes minutes there;
+# so do training runs, so that the runner is the plain one.
+THREAD_UNIT = $(filter-out %/test_policy_sim,$(foreach f,base queue gateway scheduler worker,$(filter $(BUILD)/unit/$(f)/%,$(UNIT_BIN))))
+test-threads: setup-test ## gateway, worker, scheduler under the thread sanitizer, or T=name
+	@$(MAKE) --no-print-directory $(JOBS) $(BUILD)/bin/tenor-runner
+	@TENOR_RUNNER=$(abspath $(BUILD)/bin/tenor-runner) $(MAKE) --no-print-directory $(JOBS) SAN=thread BUILD=$(BUILD)/thread run-threads
+run-threads: all $(THREAD_UNIT)
+	@tests/run-threads $(BUILD) $(T)
 e2e: all ## the end-to-end tests alone
 	@TENOR_BIN=$(abspath $(BUILD)/bin) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/e2e $(if $(T),-k $(T))
 

@@ -69,6 +69,7 @@ static void loop_ctx_free(void *ctx)
     predict_free(l->predict);
     pthread_cond_destroy(&l->trips_in);
     pthread_mutex_destroy(&l->trips_lock);
+    pthread_mutex_destroy(&l->stats_lock);
     mem_free(l);
 }
 
@@ -77,6 +78,8 @@ static int loop_ctx_create(void **out, struct loop *loop, int index, void *arg, 
     struct gateway *g = arg;
     struct gateway_loop *l = mem_alloc(1, sizeof(*l));
     struct predict_config config = {.loop_index = index,
+                                    .loops = server_loops_of((int)g->options->loops),
+                                    .inc = g->inc,
                                     .redis = &g->redis,
                                     .body_limit_bytes = (size_t)g->options->predict_body_bytes,
                                     .timeout_ms = (int)g->options->predict_timeout_ms,
@@ -87,6 +90,7 @@ static int loop_ctx_create(void **out, struct loop *loop, int index, void *arg, 
     l->loop = loop;
     l->index = index;
     pthread_mutex_init(&l->trips_lock, NULL);
+    pthread_mutex_init(&l->stats_lock, NULL);
     pthread_cond_init(&l->trips_in, NULL);
     int rc = predict_create(&l->predict, loop, &config, e);
     if (rc != 0) {
@@ -204,5 +208,10 @@ void gateway_gauges(struct gateway *g, struct metrics_gauges *out)
                                    .bulk_waiting = (int64_t)pool_waiting(g->bulk),
                                    .ready = probe_ready(g->probe, reason) && !atomic_load(&g->draining),
                                    .loops = g->loops_len};
-    for (int i = 0; i < g->loops_len; i++) out->predicts_in_flight += atomic_load(&g->loops[i]->pending);
+    for (int i = 0; i < g->loops_len; i++) {
+        struct gateway_loop *l = g->loops[i];
+        pthread_mutex_lock(&l->stats_lock);
+        predict_stats_add(&out->predicts, &l->stats);
+        pthread_mutex_unlock(&l->stats_lock);
+    }
 }

@@ -72,8 +72,9 @@ struct gateway_loop {
     int trips_out;               /* trips that a pool thread has yet to post back; under trips_lock */
     struct auth_lookup *lookups; /* key look-ups under way (gateway/auth.h) */
     atomic_llong beat_ms;        /* clock_mono_ms when the loop last ran what the probe posted */
-    atomic_bool redis_up;        /* as of that beat: the predict road's connections */
-    atomic_llong pending;        /* as of that beat: its requests at workers */
+    atomic_bool road_ready;      /* as of that beat: predict_ready */
+    pthread_mutex_t stats_lock;
+    struct predict_stats stats; /* as of that beat; under stats_lock */
 };
 
 /* Each pool thread's own connections. */

@@ -151,6 +151,41 @@ static void value(struct buf *out, const char *name, const char *type, const cha
     buf_printf(out, "%s %lld\n", name, (long long)v);
 }
 
+static void seconds(struct buf *out, const char *name, const char *help, int64_t us)
+{
+    head(out, name, "counter", help);
+    buf_printf(out, "%s %.6f\n", name, (double)us / 1e6);
+}
+
+static void predicts_write(const struct predict_stats *s, struct buf *out)
+{
+    const struct {
+        const char *result;
+        int64_t n;
+    } ends[] = {
+        {"answered", s->answered},     {"limited", s->limited},
+        {"overloaded", s->overloaded}, {"timed_out", s->timed_out},
+        {"cancelled", s->cancelled},   {"failed", s->failed - s->limited - s->overloaded - s->timed_out}};
+    value(out, "tenor_gateway_predicts_in_flight", "gauge", "Predictions that are not answered yet.",
+          s->pending);
+    head(out, "tenor_gateway_predicts_total", "counter", "Predictions by their end.");
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
+        buf_printf(out, "tenor_gateway_predicts_total{result=\"%s\"} %lld\n", ends[i].result,
+                   (long long)ends[i].n);
+    value(out, "tenor_gateway_predict_rows_total", "counter", "Rows of answered predictions.", s->rows);
+    seconds(out, "tenor_gateway_predict_compute_seconds_total",
+            "Computing of answered predictions, their shares of batches.", s->compute_us);
+    seconds(out, "tenor_gateway_predict_queue_seconds_total",
+            "Waiting of answered predictions in their worker.", s->queue_us);
+    value(out, "tenor_gateway_predict_batch_rows_total", "counter",
+          "Rows of the batch of each answered prediction: divided by those, the company that one had.",
+          s->batch_rows);
+    value(out, "tenor_gateway_predict_resent_total", "counter",
+          "Predictions sent to another worker because the first was lost.", s->resent);
+    value(out, "tenor_gateway_predict_placement_waits_total", "counter",
+          "Times that a prediction waited for a worker to load its model.", s->placed_waits);
+}
+
 static void gauges_write(const struct metrics_gauges *g, struct buf *out)
 {
     value(out, "tenor_gateway_ready", "gauge", "1 when the gateway takes traffic.", g->ready);
@@ -165,8 +200,7 @@ static void gauges_write(const struct metrics_gauges *g, struct buf *out)
     value(out, "tenor_gateway_timeouts_total", "counter", "Clients that were too slow.", g->timed_out);
     value(out, "tenor_gateway_cancelled_total", "counter", "Clients that left before the answer.",
           g->cancelled);
-    value(out, "tenor_gateway_predicts_in_flight", "gauge", "Predict requests at workers.",
-          g->predicts_in_flight);
+    predicts_write(&g->predicts, out);
     head(out, "tenor_gateway_pool_waiting", "gauge", "Calls that wait for a pool thread.");
     buf_printf(out, "tenor_gateway_pool_waiting{pool=\"control\"} %lld\n", (long long)g->control_waiting);
     buf_printf(out, "tenor_gateway_pool_waiting{pool=\"bulk\"} %lld\n", (long long)g->bulk_waiting);

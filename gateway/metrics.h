@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/buf.h"
+#include "gateway/predict/predict.h"
 
 struct metrics;
 struct route;
@@ -32,8 +33,8 @@ struct metrics_gauges {
     int64_t open_connections, open_exchanges;
     int64_t accepted, refused_cap, refused_framing, timed_out, cancelled; /* counters kept by the server */
     int64_t control_waiting, bulk_waiting;
-    int64_t predicts_in_flight;
-    int64_t ready; /* 0 or 1 */
+    struct predict_stats predicts; /* a second old at most */
+    int64_t ready;                 /* 0 or 1 */
     int64_t loops;
 };
 

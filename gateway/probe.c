@@ -32,8 +32,10 @@ static void on_beat(void *arg)
     struct gateway_loop *l = arg;
     struct predict_stats stats;
     predict_stats(l->predict, &stats);
-    atomic_store(&l->redis_up, predict_ready(l->predict));
-    atomic_store(&l->pending, stats.pending);
+    atomic_store(&l->road_ready, predict_ready(l->predict));
+    pthread_mutex_lock(&l->stats_lock);
+    l->stats = stats;
+    pthread_mutex_unlock(&l->stats_lock);
     atomic_store(&l->beat_ms, clock_mono_ms());
 }
 
@@ -44,7 +46,8 @@ static void complain(char reason[PROBE_REASON_MAX], const char *what, const char
     snprintf(reason + len, PROBE_REASON_MAX - len, "%s%s: %.100s", len ? "; " : "", what, why);
 }
 
-/* Connections are spread over all loops, so each of them has to work. */
+/* Connections are spread over all loops, so each of them has to work. While Redis is away, predictions go on
+ * by what each loop knows, so that alone is no reason not to be ready. */
 static void check_loops(struct probe *p, char reason[PROBE_REASON_MAX])
 {
     int64_t now = clock_mono_ms();
@@ -53,14 +56,17 @@ static void check_loops(struct probe *p, char reason[PROBE_REASON_MAX])
         struct gateway_loop *l = p->g->loops[i];
         bool beats = now - atomic_load(&l->beat_ms) < BEAT_OLD_MS;
         silent += !beats;
-        unlinked += beats && !atomic_load(&l->redis_up);
+        unlinked += beats && !atomic_load(&l->road_ready);
         loop_post(l->loop, on_beat, l);
     }
     char why[64];
     snprintf(why, sizeof(why), "%d of %d do not answer", silent, p->g->loops_len);
     if (silent > 0) complain(reason, "loops", why);
-    snprintf(why, sizeof(why), "%d of %d loops are not connected to Redis", unlinked, p->g->loops_len);
-    if (unlinked > 0) complain(reason, "predict road", why);
+    if (unlinked == 0) return;
+    struct err e = {0};
+    if (redis_call(p->redis, NULL, &e, "PING") != 0) complain(reason, "Redis", e.message);
+    snprintf(why, sizeof(why), "%d of %d loops reach neither Redis nor a worker", unlinked, p->g->loops_len);
+    complain(reason, "predict road", why);
 }
 
 /* A begin reconnects where a ping would not. */
@@ -76,7 +82,6 @@ static void check(struct probe *p)
     char reason[PROBE_REASON_MAX] = "";
     struct err e = {0};
     if (check_postgres(p, &e) != 0) complain(reason, "Postgres", e.message);
-    if (redis_call(p->redis, NULL, &e, "PING") != 0) complain(reason, "Redis", e.message);
     check_loops(p, reason);
     pthread_mutex_lock(&p->lock);
     bool changed = p->ready != (reason[0] == '\0');

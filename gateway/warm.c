@@ -109,30 +109,16 @@ static int ask(struct warming *w, struct err *e)
 
 /* ---- waiting ---- */
 
-/* What another worker, or another try, would not change. */
-static bool is_final(int code)
-{
-    return code == ERR_CORRUPT || code == ERR_NOT_FOUND || code == ERR_UNSUPPORTED || code == ERR_INVALID;
-}
-
-/* Of the model, or of the room for models: words for who calls. What else kept a worker from loading it is
- * ours, and names our folders and servers. */
-static const char *told(const struct err *why)
-{
-    bool theirs = is_final(why->code) || why->code == ERR_TOO_LARGE || why->code == ERR_LIMIT;
-    return theirs ? why->message : "it could not be loaded; try again";
-}
-
 /* A load that failed, where no other worker can be hoped for. */
 static int check_failure(struct warming *w, bool last, struct err *e)
 {
     struct err why;
     int rc = placement_failure(w->redis, w->q->version_id, &why, e);
     if (rc || !why.code) return rc;
-    if (!is_final(why.code) && !last && w->alive_len > 1) return 0;
+    if (!placement_failure_is_final(why.code) && !last && w->alive_len > 1) return 0;
     return err_set(e, ERR_CONFLICT, "version",
                    "no worker can serve version %lld, so the alias stays where it is: %s",
-                   (long long)w->q->version, told(&why));
+                   (long long)w->q->version, placement_failure_told(&why));
 }
 
 static int too_late(struct warming *w, struct err *e)

@@ -228,6 +228,24 @@ static bool outputs_fit(const struct artifact *a)
            same_tensor(&s->outputs[1], "label", p->class_integers ? DATATYPE_INT64 : DATATYPE_BYTES, 1);
 }
 
+/* Where its signature names classes, they are the preprocessing's, in that order. */
+static int check_classes(const struct artifact *a, struct err *e)
+{
+    const struct preprocess *p = a->preprocess;
+    const struct signature_classes *named = &a->signature->outputs[0].classes;
+    bool same = !named->n;
+    if (named->n && p->task == TASK_CLASSIFICATION) {
+        struct signature_tensor own = {.rank = 2, .shape = {-1, (int64_t)p->n_classes}};
+        int rc = signature_name_classes(&own, p->n_classes, (const char *const *)p->class_texts,
+                                        p->class_integers, e);
+        if (rc) return rc;
+        same = own.classes.n && strcmp(own.classes.json, named->json) == 0;
+        signature_classes_dispose(&own.classes);
+    }
+    for (size_t i = 1; i < a->signature->n_outputs; i++) same = same && !a->signature->outputs[i].classes.n;
+    return same ? 0 : corrupt(e, "its signature names other classes than its preprocessing");
+}
+
 static bool network_fits(const struct artifact *a)
 {
     const struct graph *g = a->graph;
@@ -254,6 +272,7 @@ int artifact_read(struct artifact *a, const void *bytes, size_t len, size_t limi
     if (!rc) rc = read_weights(a, s, limit_bytes, e);
     if (!rc && (!inputs_fit(a) || !outputs_fit(a)))
         rc = corrupt(e, "its signature does not go with its preprocessing");
+    if (!rc) rc = check_classes(a, e);
     if (!rc && !network_fits(a)) rc = corrupt(e, "its network does not go with its preprocessing");
     safetensors_free(s);
     if (rc) artifact_dispose(a);

@@ -114,7 +114,6 @@ static void put_predict(struct buf *b, const struct message *m)
     put_text(b, p->version_id);
     put_i64(b, p->deadline_us);
     put_u32(b, p->rows);
-    put_u8(b, p->resent);
     put_u32(b, p->max_batch_rows);
     put_u32(b, p->max_queue_delay_us);
     put_tensors(b, m);
@@ -124,7 +123,6 @@ static void put_reply(struct buf *b, const struct message *m)
 {
     const struct message_predict_reply *r = &m->reply;
     put(b, &r->request_id, sizeof r->request_id);
-    put_text(b, r->worker_inc);
     put_u8(b, (unsigned)-r->code);
     put_text(b, r->field);
     put_text(b, r->message);
@@ -167,21 +165,6 @@ void message_encode(struct buf *out, const struct message *m)
         return;
     }
     assert(!"a message of no known type");
-}
-
-/* The flag stands behind two texts and the fixed fields around them. */
-void message_mark_resent(struct buf *record)
-{
-    assert(record->len > 2 && record->data[0] == MESSAGE_PREDICT);
-    size_t at = 2 + sizeof(uint64_t);
-    for (int text = 0; text < 2; text++) {
-        uint16_t len;
-        memcpy(&len, record->data + at, sizeof len);
-        at += sizeof len + len;
-    }
-    at += sizeof(int64_t) + sizeof(uint32_t); /* deadline_us, rows */
-    assert(at < record->len);
-    record->data[at] = 1;
 }
 
 /* ---- reading: the first thing that does not fit makes every later read fail too
@@ -285,12 +268,10 @@ static void get_predict(struct reader *r, struct message_predict *p)
     get_id(r, p->version_id, "ver");
     p->deadline_us = get_i64(r);
     p->rows = get_u32(r);
-    unsigned resent = get_u8(r);
-    p->resent = resent == 1;
     p->max_batch_rows = get_u32(r);
     p->max_queue_delay_us = get_u32(r);
-    if (p->rows == 0 || p->rows > MESSAGE_ROWS_MAX || resent > 1 ||
-        p->max_batch_rows > MESSAGE_BATCH_ROWS_MAX || p->max_queue_delay_us > MESSAGE_QUEUE_DELAY_MAX_US)
+    if (p->rows == 0 || p->rows > MESSAGE_ROWS_MAX || p->max_batch_rows > MESSAGE_BATCH_ROWS_MAX ||
+        p->max_queue_delay_us > MESSAGE_QUEUE_DELAY_MAX_US)
         r->bad = true;
 }
 
@@ -304,7 +285,6 @@ static void check_rows(struct reader *r, const struct message *m)
 static void get_reply(struct reader *r, struct message_predict_reply *p)
 {
     get(r, &p->request_id, sizeof p->request_id);
-    get_id(r, p->worker_inc, "inc");
     p->code = -(int)get_u8(r);
     if (p->code < ERR_INTERNAL) r->bad = true;
     get_text(r, p->field, sizeof p->field);

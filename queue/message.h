@@ -35,7 +35,7 @@ enum message_type {
 };
 
 enum {
-    MESSAGE_VERSION = 3,
+    MESSAGE_VERSION = 4,
     MESSAGE_TENSORS_MAX = 4096,
     MESSAGE_DIMS_MAX = 8,
     MESSAGE_ROWS_MAX = 65536,            /* rows of one predict request */
@@ -73,21 +73,19 @@ struct message_predict {
     uint64_t request_id; /* unique on its link */
     char tenant_id[ID_MAX];
     char version_id[ID_MAX];
-    int64_t deadline_us;     /* Redis's clock (queue/redis_clock.h) */
-    uint32_t rows;           /* each input's dims[0] */
-    bool resent;             /* sent before and maybe computed and counted then: must not be billed again */
-    uint32_t max_batch_rows; /* the model's setting: rows that it may share a batch with; 0: none */
+    int64_t deadline_us;         /* Redis's clock (queue/redis_clock.h) */
+    uint32_t rows;               /* each input's dims[0] */
+    uint32_t max_batch_rows;     /* the model's setting: rows that it may share a batch with; 0: none */
     uint32_t max_queue_delay_us; /* how long it may wait in the worker for company; 0: not at all */
 };
 
 struct message_predict_reply {
     uint64_t request_id;
-    char worker_inc[ID_MAX];
     int code; /* 0, or ERR_*; ERR_STALE: this worker does not hold the version (any more), ask another */
     char field[96]; /* as struct err */
     char message[416];
     uint32_t queue_us;   /* waiting in the worker */
-    uint32_t compute_us; /* of the whole batch */
+    uint32_t compute_us; /* its share, by rows, of the batches that it was in */
     uint32_t batch_rows; /* in whose company it ran */
 };
 
@@ -111,9 +109,6 @@ struct message {
 
 /* Appends the record. out->failed tells of memory; everything else is the caller's duty (assert). */
 void message_encode(struct buf *out, const struct message *m);
-
-/* Sets `resent` in an encoded PREDICT. */
-void message_mark_resent(struct buf *record);
 
 /* tensors is room for the record's tensors (at most MESSAGE_TENSORS_MAX); cap may be 0 where none are
  * expected. */

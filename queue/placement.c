@@ -85,6 +85,20 @@ int placement_failure(struct redis *r, const char *version_id, struct err *why, 
     return 0;
 }
 
+bool placement_failure_is_final(int code)
+{
+    return code == ERR_CORRUPT || code == ERR_NOT_FOUND || code == ERR_UNSUPPORTED || code == ERR_INVALID;
+}
+
+/* Of the version, or of the room for versions: words for its tenant. What else kept a worker from loading it
+ * is ours, and names our folders and servers. */
+const char *placement_failure_told(const struct err *why)
+{
+    bool theirs =
+        placement_failure_is_final(why->code) || why->code == ERR_TOO_LARGE || why->code == ERR_LIMIT;
+    return theirs ? why->message : "it could not be loaded; try again";
+}
+
 int placement_parse(struct placement_change *out, const char *text, size_t len, struct err *e)
 {
     char copy[2 * ID_MAX + 8], word[3][ID_MAX], rest;

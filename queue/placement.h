@@ -33,6 +33,11 @@ int placement_fail(struct redis *r, const char *version_id, const struct err *wh
 /* The newest such failure, in *why; its code is 0 when there was none. Blocking. */
 int placement_failure(struct redis *r, const char *version_id, struct err *why, struct err *e);
 
+/* Whether another worker, or another try, would change nothing: the version itself is at fault. */
+bool placement_failure_is_final(int code);
+/* Why, in words for the version's tenant; borrowed from why, or lasting. */
+const char *placement_failure_told(const struct err *why);
+
 /* Holders as the set has them, the dead included; at most PLACEMENT_HOLDERS_MAX. */
 int placement_holders(struct redis *r, const char *version_id, char (*incs)[ID_MAX], size_t *n,
                       struct err *e);

@@ -410,6 +410,14 @@ int redis_async_call(struct redis_async *r, redis_async_fn fn, void *arg, const 
     return rc == REDIS_OK ? 0 : refused(c);
 }
 
+void redis_async_flush(struct redis_async *r)
+{
+    if (!r->up) return;
+    struct watch *w = r->ac->ev.data;
+    event_del(w->soon);
+    on_soon(-1, 0, w);
+}
+
 void redis_async_subscribe(struct redis_async *r, const char *const *channels, size_t n,
                            redis_async_message_fn fn, void *arg)
 {

@@ -44,6 +44,10 @@ size_t redis_async_in_flight(const struct redis_async *r);
 int redis_async_argv(struct redis_async *r, int block_ms, redis_async_fn fn, void *arg, int argc,
                      const char **argv, const size_t *lens);
 int redis_async_call(struct redis_async *r, redis_async_fn fn, void *arg, const char *format, ...);
+/* Hands what has been accepted to the kernel now, as far as it takes it, instead of when the loop's callbacks
+ * of this round are through. May call the fn of commands that fail with the connection, which may be freed in
+ * here: so not from inside an fn. */
+void redis_async_flush(struct redis_async *r);
 
 /* Subscribes to channels on this connection now and after every reconnection. Once, before anything else; the
  * connection takes no other command. Messages published while the connection was down are lost: on_state(up)

@@ -7,10 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/mem.h"
 #include "base/num.h"
+#include "queue/redis_clock.h"
 
-enum { FIRST_BITS = 4, PER_DOUBLING = 4, WRITERS_MAX = 4096 };
+/* FOLD_MAX: fields that one reading adds to those that are gone; the next one takes more. */
+enum { FIRST_BITS = 4, PER_DOUBLING = 4, FOLD_MAX = 256 };
 
 const char *rollout_arm_name(enum rollout_arm arm)
 {
@@ -75,13 +76,13 @@ void rollout_add(struct rollout_counts *to, const struct rollout_counts *more)
     to->largest_difference = fmax(to->largest_difference, more->largest_difference);
 }
 
-/* ---- text: "skipped compared disagreements largest", then of each arm "requests errors slow n" and n pairs
- * "bucket count" */
+/* ---- text: "written skipped compared disagreements largest", then of each arm "requests errors slow n" and
+ * n pairs "bucket count" */
 
-void rollout_encode(struct buf *out, const struct rollout_counts *c)
+void rollout_encode(struct buf *out, const struct rollout_counts *c, int64_t written_ms)
 {
-    buf_printf(out, "%lld %lld %lld %.17g", (long long)c->skipped, (long long)c->compared,
-               (long long)c->disagreements, c->largest_difference);
+    buf_printf(out, "%lld %lld %lld %lld %.17g", (long long)written_ms, (long long)c->skipped,
+               (long long)c->compared, (long long)c->disagreements, c->largest_difference);
     for (size_t i = 0; i < ROLLOUT_ARMS; i++) {
         const struct rollout_arm_counts *a = &c->arm[i];
         int used = 0;
@@ -126,12 +127,13 @@ static bool take_arm(const char **at, struct rollout_arm_counts *a)
     return true;
 }
 
-int rollout_decode(struct rollout_counts *out, const char *text, struct err *e)
+int rollout_decode(struct rollout_counts *out, int64_t *written_ms, const char *text, struct err *e)
 {
     const char *at = text;
     memset(out, 0, sizeof *out);
-    bool good = take(&at, count_max, &out->skipped) && take(&at, count_max, &out->compared) &&
-                take(&at, count_max, &out->disagreements) && *at == ' ';
+    bool good = take(&at, count_max, written_ms) && take(&at, count_max, &out->skipped) &&
+                take(&at, count_max, &out->compared) && take(&at, count_max, &out->disagreements) &&
+                *at == ' ';
     size_t len = good ? num_scan(at + 1, at + 1 + strcspn(at + 1, " "), &out->largest_difference) : 0;
     good = len > 0 && out->largest_difference >= 0 && isfinite(out->largest_difference);
     at += 1 + len;
@@ -141,27 +143,71 @@ int rollout_decode(struct rollout_counts *out, const char *text, struct err *e)
     return err_set(e, ERR_CORRUPT, NULL, "\"%.100s\" are not the counts of a rollout", text);
 }
 
-int rollout_read(struct redis *r, const struct rollout_id *id, struct rollout_row **out, size_t *n,
-                 struct err *e)
+/* ---- reading ---- */
+
+#define GONE "gone"
+
+/* The loops that are gone. */
+struct gone {
+    struct rollout_counts sum;
+    const char *text;             /* of the field, as it was read; borrowed */
+    const char *fields[FOLD_MAX]; /* that the sum has and the text has not; borrowed */
+    size_t n;
+};
+
+/* ARGV: the text that stood there, the one that is to, and the fields that it has more. Whoever comes second
+ * finds another text, and nothing is added twice. */
+static const char fold_script[] =
+    "if redis.call('EXISTS', KEYS[1]) == 0 or (redis.call('HGET', KEYS[1], '" GONE
+    "') or '') ~= ARGV[1] then "
+    "return 0 end "
+    "redis.call('HSET', KEYS[1], '" GONE "', ARGV[2]) "
+    "for i = 3, #ARGV do redis.call('HDEL', KEYS[1], ARGV[i]) end "
+    "return 1";
+
+/* Not being able to is no harm: the next one that reads does it. */
+static void fold(struct redis *r, const char *key, const struct gone *g)
+{
+    const char *argv[6 + FOLD_MAX] = {"EVAL", fold_script, "1", key, g->text};
+    struct buf text = {0};
+    rollout_encode(&text, &g->sum, 0);
+    argv[5] = text.data;
+    memcpy(argv + 6, g->fields, g->n * sizeof *argv);
+    if (!text.failed) (void)redis_call_argv(r, NULL, 6 + (int)g->n, argv, NULL, NULL);
+    buf_dispose(&text);
+}
+
+static int read_field(struct gone *g, const char *writer, const char *text, rollout_each_fn each, void *arg,
+                      struct err *e)
+{
+    struct rollout_counts counts;
+    int64_t written_ms;
+    if (!writer || !text || strlen(writer) >= ROLLOUT_WRITER_MAX) return 0;
+    if (rollout_decode(&counts, &written_ms, text, NULL)) return 0;
+    bool is_sum = strcmp(writer, GONE) == 0;
+    bool is_old = !is_sum && redis_clock_us() / 1000 - written_ms > ROLLOUT_LIFE_MS;
+    if (!is_sum && (!is_old || g->n == FOLD_MAX)) return each(arg, writer, &counts, e);
+    rollout_add(&g->sum, &counts);
+    if (is_sum)
+        g->text = text;
+    else
+        g->fields[g->n++] = writer;
+    return 0;
+}
+
+int rollout_read(struct redis *r, const struct rollout_id *id, rollout_each_fn each, void *arg, struct err *e)
 {
     char key[ROLLOUT_KEY_MAX];
     redisReply *reply;
-    *out = NULL;
-    *n = 0;
+    struct gone g = {.text = ""};
     rollout_key(key, id);
     int rc = redis_call(r, &reply, e, "HGETALL %s", key);
     if (rc) return rc;
-    size_t fields = reply->elements / 2 < WRITERS_MAX ? reply->elements / 2 : WRITERS_MAX;
-    struct rollout_row *rows = mem_try_alloc(fields ? fields : 1, sizeof *rows);
-    if (!rows) rc = err_set(e, ERR_NOMEM, NULL, "no memory for the counts of %zu writers", fields);
-    for (size_t i = 0; i < fields && rc == 0; i++) {
-        const char *writer = redis_reply_str(reply->element[2 * i]),
-                   *text = redis_reply_str(reply->element[2 * i + 1]);
-        if (!writer || !text || strlen(writer) >= ROLLOUT_WRITER_MAX) continue;
-        if (rollout_decode(&rows[*n].counts, text, NULL)) continue;
-        snprintf(rows[(*n)++].writer, ROLLOUT_WRITER_MAX, "%s", writer);
-    }
+    for (size_t i = 0; i + 1 < reply->elements && rc == 0; i += 2)
+        rc = read_field(&g, redis_reply_str(reply->element[i]), redis_reply_str(reply->element[i + 1]), each,
+                        arg, e);
+    if (rc == 0) rc = each(arg, NULL, &g.sum, e);
+    if (g.n > 0) fold(r, key, &g);
     freeReplyObject(reply);
-    *out = rows;
     return rc;
 }

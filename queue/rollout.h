@@ -6,7 +6,10 @@
  *
  * A field "<writer>" is written by one loop only, and never twice under one name for counts that began anew,
  * so a reader that remembers what a field said last knows what came since, also after Redis lost everything.
- */
+ *
+ * Loops come and go, and a hash may live for months: a field that has not been written for ROLLOUT_LIFE_MS
+ * will not be any more (ROLLOUT_QUIET_MS), and whoever reads adds it to the field "gone". So a hash has as
+ * many fields as loops wrote to it within a day, and nothing of what they counted is lost. */
 #ifndef QUEUE_ROLLOUT_H
 #define QUEUE_ROLLOUT_H
 
@@ -22,8 +25,9 @@ const char *rollout_arm_name(enum rollout_arm arm); /* "primary" … */
 
 /* Latency buckets: below 16 µs, then four to each doubling, the last one open: above 67 s. */
 enum { ROLLOUT_BUCKETS = 90, ROLLOUT_NAME_MAX = 65, ROLLOUT_KEY_MAX = 256, ROLLOUT_WRITER_MAX = 64 };
-/* A hash that nobody writes to is forgotten after so long. */
-enum { ROLLOUT_LIFE_MS = 24 * 3600 * 1000 };
+/* LIFE: a hash that nobody writes to is forgotten after so long, a field is a loop's that is gone. QUIET: so
+ * long after its last write to a field a loop leaves it for good; far less, so that no clock matters. */
+enum { ROLLOUT_LIFE_MS = 24 * 3600 * 1000, ROLLOUT_QUIET_MS = ROLLOUT_LIFE_MS / 4 };
 
 struct rollout_arm_counts {
     int64_t requests; /* answered or failed by the platform's or the model's fault; a client's mistake does
@@ -55,15 +59,18 @@ size_t rollout_bucket(int64_t latency_us);
 int64_t rollout_quantile_us(const struct rollout_arm_counts *a, double q);
 void rollout_add(struct rollout_counts *to, const struct rollout_counts *more);
 
-void rollout_encode(struct buf *out, const struct rollout_counts *c);
-int rollout_decode(struct rollout_counts *out, const char *text, struct err *e); /* ERR_CORRUPT */
+/* written_ms: when it is written, of Redis's clock. */
+void rollout_encode(struct buf *out, const struct rollout_counts *c, int64_t written_ms);
+int rollout_decode(struct rollout_counts *out, int64_t *written_ms, const char *text,
+                   struct err *e); /* ERR_CORRUPT */
 
-struct rollout_row {
-    char writer[ROLLOUT_WRITER_MAX];
-    struct rollout_counts counts;
-};
-/* Blocking. Each writer's counts; none is no error. Malformed fields are left out (*out: mem_free). */
-int rollout_read(struct redis *r, const struct rollout_id *id, struct rollout_row **out, size_t *n,
+/* Not 0: enough. Counts and writer are borrowed. writer is NULL for the sum of those that are gone, which is
+ * told last: of whoever remembers writers, it has nothing new. */
+typedef int (*rollout_each_fn)(void *arg, const char *writer, const struct rollout_counts *counts,
+                               struct err *e);
+/* Blocking. Tells each writer's counts, in no order; none is no error. Malformed fields are left out. Returns
+ * what each did. */
+int rollout_read(struct redis *r, const struct rollout_id *id, rollout_each_fn each, void *arg,
                  struct err *e);
 
 #endif

@@ -1,8 +1,7 @@
-/* A worker's usage totals: a hash table of rows, a list of those that changed, composed into HSET; and the
+/* A loop's usage totals: a hash table of rows, a list of those that changed, composed into HSET; and the
  * meter's reading of it. */
 #include "queue/usage.h"
 
-#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +16,12 @@ enum {
 };
 static const char key_prefix[] = "tnr:usage:";
 
-/* clean ──add──▶ dirty ──take──▶ sent ──confirm──▶ clean │ dirty again when it failed or grew meanwhile */
+/* clean ──add──▶ dirty ──take──▶ clean */
 struct total {
     struct usage_total row;
     char field[FIELD_MAX]; /* its name in the hash */
-    bool dirty, sent;
-    struct total *hash_next;
-    struct total *dirty_next, *sent_next;
+    bool dirty;
+    struct total *hash_next, *dirty_next;
 };
 
 struct usage {
@@ -31,12 +29,17 @@ struct usage {
     int shard;
     struct total **buckets; /* owned */
     size_t buckets_len, totals, dirty_len;
-    struct total *dirty, *sent; /* lists */
+    struct total *dirty; /* list */
 };
 
 void usage_key(char out[USAGE_KEY_MAX], const char *inc)
 {
     snprintf(out, USAGE_KEY_MAX, "%s%s", key_prefix, inc);
+}
+
+void usage_counting_key(char out[USAGE_KEY_MAX], const char *inc)
+{
+    snprintf(out, USAGE_KEY_MAX, "tnr:counting:%s", inc);
 }
 
 /* ---- totals
@@ -163,7 +166,6 @@ static void write_value(char text[VALUE_MAX], const struct usage_total *row)
 
 int usage_take_dirty(struct usage *u, struct usage_command *out, struct err *e)
 {
-    assert(!u->sent);
     char *text = command_init(out, u->dirty_len);
     if (!text) return err_set(e, ERR_NOMEM, NULL, "no memory to publish usage");
     out->argv[out->argc++] = "HSET";
@@ -174,9 +176,6 @@ int usage_take_dirty(struct usage *u, struct usage_command *out, struct err *e)
         out->argv[out->argc++] = text;
         text += VALUE_MAX;
         t->dirty = false;
-        t->sent = true;
-        t->sent_next = u->sent;
-        u->sent = t;
     }
     u->dirty = NULL;
     u->dirty_len = 0;
@@ -187,15 +186,6 @@ void usage_command_dispose(struct usage_command *c)
 {
     mem_free(c->argv);
     c->argv = NULL;
-}
-
-void usage_confirm(struct usage *u, bool ok)
-{
-    for (struct total *t = u->sent; t; t = t->sent_next) {
-        t->sent = false;
-        if (!ok) mark_dirty(u, t);
-    }
-    u->sent = NULL;
 }
 
 /* ---- the meter
@@ -308,6 +298,18 @@ int usage_read(struct redis *r, const char *inc, struct usage_total **out, size_
     }
     *out = made;
     *n = rows;
+    return 0;
+}
+
+int usage_counting(struct redis *r, const char *inc, bool *out, struct err *e)
+{
+    char key[USAGE_KEY_MAX];
+    usage_counting_key(key, inc);
+    redisReply *reply;
+    int rc = redis_call(r, &reply, e, "EXISTS %s", key);
+    if (rc) return rc;
+    *out = redis_reply_int(reply, 0) == 1;
+    freeReplyObject(reply);
     return 0;
 }
 

@@ -21,6 +21,7 @@ void fleet_clear(struct scheduler *s)
 {
     size_t cursor = 0;
     struct fleet_worker *w;
+    aside_changed(s);
     while ((w = table_next(&s->fleet, &cursor)) != NULL) mem_free(w);
     table_dispose(&s->fleet);
     s->fleet_known = false;
@@ -126,6 +127,7 @@ int fleet_poll(struct scheduler *s, struct err *e)
     int rc = heartbeat_list(s->redis, &beats, &n, e);
     if (rc != 0) return rc;
     int64_t now_ms = clock_mono_ms();
+    aside_changed(s);
     for (size_t i = 0; i < n && rc == 0; i++) rc = seen(s, &beats[i], now_ms, e);
     mem_free(beats);
     if (rc != 0) return rc;

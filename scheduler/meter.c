@@ -6,12 +6,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "queue/heartbeat.h"
 #include "queue/usage.h"
 #include "scheduler/meter_bill.h"
 #include "scheduler/table.h"
 
-/* DEAD_AFTER: without a heartbeat, and without a change of its totals, for so long. BATCH: rows in one
+/* DEAD_AFTER: without a sign of life, and without a change of its totals, for so long. BATCH: rows in one
  * transaction. */
 enum { DEAD_AFTER_MS = 60000, BATCH = 64, KEY_MAX = 3 * ID_MAX };
 
@@ -28,7 +27,7 @@ struct silent {
 
 struct meter {
     struct table billed; /* struct billed, owned */
-    struct table silent; /* struct silent, owned: incarnations without a heartbeat */
+    struct table silent; /* struct silent, owned: incarnations without a sign of life */
 };
 
 static void free_values(struct table *t)
@@ -135,8 +134,8 @@ static int bill_batch(struct meter *m, struct db *db, const char *inc, const str
         return rc;
     }
     if (is_unbillable(rc)) {
-        log_error("usage_unbillable", "worker=%s tenant=%s version=%s rows=%lld error=%s message=\"%s\"", inc,
-                  rows[0]->tenant_id, rows[0]->version_id, (long long)rows[0]->rows, err_name(rc),
+        log_error("usage_unbillable", "gateway=%s tenant=%s version=%s rows=%lld error=%s message=\"%s\"",
+                  inc, rows[0]->tenant_id, rows[0]->version_id, (long long)rows[0]->rows, err_name(rc),
                   e->message);
         rc = 0;
     }
@@ -165,8 +164,8 @@ static int bill_incarnation(struct meter *m, struct db *db, struct redis *redis,
     return rc;
 }
 
-/* Its totals are billed and did not change in this turn: they go when it has been silent for long. A worker
- * that was only cut off writes all of them again when it is back. */
+/* Its totals are billed and did not change in this turn: they go when it has been silent for long. A
+ * gateway that was only cut off writes all of them again when it is back. */
 static int bury(struct meter *m, struct redis *redis, const char *inc, struct err *e)
 {
     struct silent *q = table_find(&m->silent, inc);
@@ -174,7 +173,7 @@ static int bury(struct meter *m, struct redis *redis, const char *inc, struct er
     if (q && now_ms - q->since_ms >= DEAD_AFTER_MS) {
         int rc = usage_forget(redis, inc, e);
         if (rc == 0) {
-            log_info("usage_cleared", "worker=%s", inc);
+            log_info("usage_cleared", "gateway=%s", inc);
             forget(m, inc);
         }
         return rc;
@@ -191,14 +190,6 @@ static int bury(struct meter *m, struct redis *redis, const char *inc, struct er
     return 0;
 }
 
-static bool alive(const struct heartbeat *beats, size_t n, const char *inc)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(beats[i].inc, inc) == 0) return true;
-    }
-    return false;
-}
-
 static void heard(struct meter *m, const char *inc)
 {
     struct silent *q = table_find(&m->silent, inc);
@@ -207,35 +198,32 @@ static void heard(struct meter *m, const char *inc)
     mem_free(q);
 }
 
-static int serve(struct meter *m, struct db *db, struct redis *redis, const char *inc, bool is_alive,
-                 struct err *e)
+static int serve(struct meter *m, struct db *db, struct redis *redis, const char *inc, struct err *e)
 {
-    bool changed;
-    int rc = bill_incarnation(m, db, redis, inc, &changed, e);
+    bool changed, lives;
+    int rc = usage_counting(redis, inc, &lives, e);
+    if (rc == 0) rc = bill_incarnation(m, db, redis, inc, &changed, e);
     if (rc != 0) return rc;
-    if (!changed && !is_alive) return bury(m, redis, inc, e);
+    if (!changed && !lives) return bury(m, redis, inc, e);
     heard(m, inc);
     return 0;
 }
 
-/* One worker's malformed totals are no reason not to bill the others'; a server that is away is. */
+/* One gateway's malformed totals are no reason not to bill the others'; a server that is away is. */
 int meter_work(void *arg, struct db *db, struct redis *redis, struct err *e)
 {
     struct meter *m = arg;
     char(*incs)[ID_MAX] = NULL;
-    struct heartbeat *beats = NULL;
-    size_t n = 0, n_beats = 0;
-    int rc = heartbeat_list(redis, &beats, &n_beats, e);
-    if (rc == 0) rc = usage_incarnations(redis, &incs, &n, e);
+    size_t n = 0;
+    int rc = usage_incarnations(redis, &incs, &n, e);
     for (size_t i = 0; i < n && rc != ERR_UNAVAILABLE; i++) {
         struct err own = {0};
-        int one = serve(m, db, redis, incs[i], alive(beats, n_beats, incs[i]), &own);
+        int one = serve(m, db, redis, incs[i], &own);
         if (one != 0 && (rc == 0 || one == ERR_UNAVAILABLE)) {
             rc = one;
             *e = own;
         }
     }
     mem_free(incs);
-    mem_free(beats);
     return rc;
 }

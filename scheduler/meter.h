@@ -1,4 +1,4 @@
-/* The meter: carries what workers have counted in Redis to the bill in Postgres.
+/* The meter: carries what gateways have counted in Redis to the bill in Postgres.
  *
  *   tnr:usage:<inc> (totals that only grow) ──▶ meter ──usage_bill: the difference to what was billed──▶
  * ledger, usage_hours

@@ -27,9 +27,8 @@ struct trial {
     char key[KEY_MAX]; /* "<tenant> <model id> <alias>" */
     int64_t etag;
     uint64_t round;    /* the newest turn that found it on trial */
-    struct seen *seen; /* owned */
-    size_t seen_len;
-    bool read; /* its counts have been read once */
+    struct table seen; /* struct seen, owned, by writer */
+    bool read;         /* its counts have been read once */
     struct rollout_window window;
     struct rollout_counts whole; /* of all writers as last read: for the record */
 };
@@ -39,9 +38,17 @@ struct rollout_watch {
     uint64_t round;
 };
 
+static void forget_seen(struct trial *t)
+{
+    size_t cursor = 0;
+    struct seen *s;
+    while ((s = table_next(&t->seen, &cursor)) != NULL) mem_free(s);
+    table_dispose(&t->seen);
+}
+
 static void trial_free(struct trial *t)
 {
-    mem_free(t->seen);
+    forget_seen(t);
     mem_free(t);
 }
 
@@ -64,9 +71,7 @@ void rollout_watch_free(struct rollout_watch *w)
 
 static void begin(struct trial *t, const struct alias_watched *a)
 {
-    mem_free(t->seen);
-    t->seen = NULL;
-    t->seen_len = 0;
+    forget_seen(t);
     t->read = false;
     t->etag = a->etag;
     rollout_window_init(&t->window, a->limits.window_s * 1000);
@@ -109,15 +114,33 @@ static void forget_ended(struct rollout_watch *w)
 
 static struct seen *seen_of(struct trial *t, const char *writer)
 {
-    for (size_t i = 0; i < t->seen_len; i++)
-        if (strcmp(t->seen[i].writer, writer) == 0) return &t->seen[i];
-    struct seen *bigger = mem_try_realloc(t->seen, t->seen_len + 1, sizeof *bigger);
-    if (!bigger) return NULL;
-    t->seen = bigger;
-    struct seen *s = &bigger[t->seen_len++];
-    memset(s, 0, sizeof *s);
-    snprintf(s->writer, sizeof s->writer, "%s", writer);
-    return s;
+    struct seen *s = table_find(&t->seen, writer);
+    if (s) return s;
+    s = mem_try_alloc(1, sizeof *s);
+    if (s) snprintf(s->writer, sizeof s->writer, "%s", writer);
+    if (s && table_put(&t->seen, s->writer, s) == 0) return s;
+    mem_free(s);
+    return NULL;
+}
+
+struct reading {
+    struct trial *trial;
+    bool old;
+    struct rollout_sums more;
+};
+
+/* Of those that are gone, what is new was seen while they were there. */
+static int add_writer(void *arg, const char *writer, const struct rollout_counts *counts, struct err *e)
+{
+    struct reading *g = arg;
+    rollout_add(&g->trial->whole, counts);
+    if (!writer) return 0;
+    struct rollout_sums sums = rollout_sums_of(counts);
+    struct seen *s = seen_of(g->trial, writer);
+    if (!s) return err_set(e, ERR_NOMEM, NULL, "no memory to watch %s", g->trial->key);
+    if (!g->old) rollout_sums_grow(&g->more, &s->sums, &sums);
+    s->sums = sums;
+    return 0;
 }
 
 /* At the first reading of an alias that has stood for longer than its window, nobody can tell how much of its
@@ -126,29 +149,14 @@ static int add_counts(struct trial *t, const struct alias_watched *a, struct red
                       struct err *e)
 {
     struct rollout_id id = {.etag = a->etag};
-    struct rollout_row *rows;
-    struct rollout_sums more = {0};
-    size_t n;
+    struct reading g = {.trial = t, .old = !t->read && a->age_ms > a->limits.window_s * 1000};
     memcpy(id.tenant_id, a->tenant_id, sizeof id.tenant_id);
     memcpy(id.model, a->model, sizeof id.model);
     memcpy(id.alias, a->name, sizeof id.alias);
-    int rc = rollout_read(redis, &id, &rows, &n, e);
-    if (rc) return rc;
-    bool old = !t->read && a->age_ms > a->limits.window_s * 1000;
     memset(&t->whole, 0, sizeof t->whole);
-    for (size_t i = 0; i < n && rc == 0; i++) {
-        struct rollout_sums sums = rollout_sums_of(&rows[i].counts);
-        struct seen *s = seen_of(t, rows[i].writer);
-        rollout_add(&t->whole, &rows[i].counts);
-        if (!s)
-            rc = err_set(e, ERR_NOMEM, NULL, "no memory to watch the alias %s", a->name);
-        else if (!old)
-            rollout_sums_grow(&more, &s->sums, &sums);
-        if (s) s->sums = sums;
-    }
+    int rc = rollout_read(redis, &id, add_writer, &g, e);
     t->read = t->read || rc == 0;
-    rollout_window_add(&t->window, now_ms, &more);
-    mem_free(rows);
+    rollout_window_add(&t->window, now_ms, &g.more);
     return rc;
 }
 

@@ -12,6 +12,7 @@ struct running_job *running_find(const struct scheduler *s, const char *job)
 int running_add(struct scheduler *s, struct running_job **out, const struct running_job *job, struct err *e)
 {
     struct running_job *known = running_find(s, job->id);
+    aside_changed(s);
     if (known) {
         *known = *job;
         if (out) *out = known;
@@ -31,6 +32,7 @@ void running_remove(struct scheduler *s, const char *job)
 {
     struct running_job *j = running_find(s, job);
     if (!j) return;
+    aside_changed(s);
     table_remove(&s->running, job);
     mem_free(j);
 }
@@ -39,6 +41,7 @@ void running_clear(struct scheduler *s)
 {
     size_t cursor = 0;
     struct running_job *j;
+    aside_changed(s);
     while ((j = table_next(&s->running, &cursor)) != NULL) mem_free(j);
     table_dispose(&s->running);
 }

@@ -33,6 +33,16 @@ struct fleet_worker {
     struct heartbeat beat;   /* the last one */
     int64_t seen_ms;         /* when it was read */
     int64_t absent_since_ms; /* 0: present */
+    int64_t asides;          /* jobs without a slot that it has, as aside.c counted them last */
+};
+
+/* Who has which places: aside.c's, counted when it is looked at after a change of jobs or workers. */
+struct aside_book {
+    bool counted;                        /* and nothing has changed since */
+    int64_t places;                      /* of all workers that take work */
+    const struct fleet_worker *emptiest; /* the one with the most places free; NULL: none has any */
+    struct table tenants;                /* struct aside_tenant, by id */
+    struct aside_tenant *of_tenants;     /* owned: where they lie */
 };
 
 struct scheduler {
@@ -54,6 +64,7 @@ struct scheduler {
     struct replicas *replicas;
     struct table running; /* struct running_job, owned */
     struct table fleet;   /* struct fleet_worker, owned */
+    struct aside_book aside;
     int64_t lead_due_ms, fleet_due_ms, reap_due_ms, sweep_due_ms, replicate_due_ms;
     uint64_t sweep_round;
     bool fleet_known; /* heartbeats have been read since we lead */
@@ -94,6 +105,10 @@ void intake_record(struct scheduler *s, const char *data, size_t len);
 
 /* aside.c: jobs that take no slot. A row that waits: to a worker that has a place, or left for later. */
 void aside_queued(struct scheduler *s, const struct job_brief *b);
+/* Where such a job of the tenant may run now, of which max_running may run at once; NULL: nowhere. Without a
+ * change of jobs or workers in between, asking is as cheap as a look into a hash table. */
+const struct fleet_worker *aside_place(struct scheduler *s, const char *tenant_id, int64_t max_running);
+void aside_changed(struct scheduler *s); /* jobs or workers have: whoever changes them says so */
 
 /* dispatch.c: lets the policy decide, and does it */
 void dispatch_fill(struct scheduler *s);

@@ -93,7 +93,8 @@ bool job_makes_version(const struct job *j);
 
 /* Quota checks (ERR_LIMIT with the field and a retry_after_ms), row, hold, first event, audit. Serialised per
  * tenant by a transaction lock, so concurrent submissions never pass a quota. For idempotency the caller puts
- * idem_take and idem_finish into the same transaction. ERR_NOT_FOUND: field "dataset" or "test_dataset".
+ * idem_take and idem_finish into the same transaction. ERR_NOT_FOUND: field "dataset", "test_dataset" or
+ * "version".
  * ERR_FORBIDDEN: tenant suspended. */
 int job_submit(struct db *db, const struct job_new *in, const struct actor *by, struct arena *a,
                struct job *out, struct err *e);

@@ -1,27 +1,26 @@
-/* The per-version queues: a hash of versions, a ring of those that are ready, and a heap, by due time, of
+/* The per-version queues: a hash of versions, turns for those that are ready, and a heap, by due time, of
  * those that are held back for company. */
 #include "worker/batcher.h"
 
 #include <string.h>
-#include "base/clock.h"
 #include "base/mem.h"
-#include "queue/redis_clock.h"
+#include "worker/turns.h"
 
-enum { BUCKETS = 1024 };
-static const int64_t deadline_max_us = 3600LL * 1000000; /* further away is as good as never */
+enum { BUCKETS = 1024, MARGIN = 2 };
 
-/* A version with work; freed when its queue runs empty, so idle versions cost nothing. It is in the ring or
- * in the heap. */
+/* A version with work; freed when its queue runs empty, so idle versions cost nothing. It waits for its turn
+ * or is in the heap. */
 struct lane {
+    struct turn turn; /* first */
     char version_id[ID_MAX];
     struct lane *hash_next;
-    struct lane *ring_next;
-    size_t heap_at; /* its place there, from 1; 0: it is in the ring */
+    size_t heap_at; /* its place there, from 1; 0: it waits for its turn */
     struct work *first, *last;
     size_t waiting, bytes;
     int64_t rows;
-    int64_t due_us;   /* the earliest of its requests' */
-    int64_t rows_cap; /* the least that one of them allows */
+    int64_t due_us;            /* the earliest of its requests' */
+    int64_t rows_cap;          /* the least that one of them allows */
+    double pace_us, pace_rows; /* what a batch took of late, and of how many rows; 0: not known */
 };
 
 struct batcher {
@@ -29,57 +28,10 @@ struct batcher {
     int64_t rows_max;
     size_t waiting, bytes;
     struct lane *buckets[BUCKETS];
-    struct lane *ring_first, *ring_last; /* ready: whose turn is next */
-    struct lane **heap;                  /* held: owned, room for every lane; the first is due first */
+    struct turns *turns; /* of those that are ready; owned */
+    struct lane **heap;  /* held: owned, room for every lane; the first is due first */
     size_t lanes, heap_len, heap_cap;
 };
-
-/* ---- requests
- * -------------------------------------------------------------------------------------------------- */
-
-/* Half of the time that is left is kept for its turn and for computing it. */
-static void set_times(struct work *w)
-{
-    const struct message_predict *p = &w->message.predict;
-    int64_t left = p->deadline_us - redis_clock_us(), delay = p->max_queue_delay_us;
-    if (left < 0) left = 0;
-    if (left > deadline_max_us) left = deadline_max_us;
-    w->arrived_us = clock_mono_us();
-    w->deadline_us = w->arrived_us + left;
-    w->due_us = w->arrived_us + (delay < left / 2 ? delay : left / 2);
-}
-
-struct work *work_create(const struct message *m, void *from)
-{
-    size_t data = 0, tensors;
-    for (size_t i = 0; i < m->tensors_len; i++)
-        if (!mem_add(data, m->tensors[i].data_len, &data)) return NULL;
-    if (!mem_mul(m->tensors_len, sizeof *m->tensors, &tensors)) return NULL;
-    size_t bytes = sizeof(struct work) + tensors;
-    if (!mem_add(bytes, data, &bytes)) return NULL;
-    struct work *w = mem_try_realloc(NULL, 1, bytes); /* not zeroed: all of it is written below */
-    if (!w) return NULL;
-    w->next = NULL;
-    w->message = *m;
-    w->message.tensors = (struct message_tensor *)(w + 1);
-    w->from = from;
-    w->bytes = bytes;
-    w->answered = false;
-    set_times(w);
-    char *room = (char *)(w + 1) + tensors;
-    for (size_t i = 0; i < m->tensors_len; i++) {
-        w->message.tensors[i] = m->tensors[i];
-        w->message.tensors[i].data = room;
-        if (m->tensors[i].data_len) memcpy(room, m->tensors[i].data, m->tensors[i].data_len);
-        room += m->tensors[i].data_len;
-    }
-    return w;
-}
-
-void work_free(struct work *w)
-{
-    mem_free(w);
-}
 
 /* ---- lanes
  * ----------------------------------------------------------------------------------------------------- */
@@ -91,21 +43,6 @@ static struct lane **lane_slot(struct batcher *b, const char *version_id)
     struct lane **slot = &b->buckets[(h ^ (h >> 32)) % BUCKETS];
     while (*slot && strcmp((*slot)->version_id, version_id) != 0) slot = &(*slot)->hash_next;
     return slot;
-}
-
-static void ring_push(struct batcher *b, struct lane *lane)
-{
-    lane->ring_next = NULL;
-    *(b->ring_last ? &b->ring_last->ring_next : &b->ring_first) = lane;
-    b->ring_last = lane;
-}
-
-static struct lane *ring_pop(struct batcher *b)
-{
-    struct lane *lane = b->ring_first;
-    b->ring_first = lane->ring_next;
-    if (!b->ring_first) b->ring_last = NULL;
-    return lane;
 }
 
 /* ---- the heap of held lanes
@@ -213,7 +150,7 @@ static bool is_ready(const struct lane *lane, int64_t now_us)
 static void stand(struct batcher *b, struct lane *lane, int64_t now_us)
 {
     if (is_ready(lane, now_us))
-        ring_push(b, lane);
+        turns_push(b->turns, &lane->turn);
     else
         heap_sift(b, ++b->heap_len, lane);
 }
@@ -227,6 +164,7 @@ struct batcher *batcher_create(size_t waiting_max, size_t bytes_max, int64_t row
     b->waiting_max = waiting_max;
     b->bytes_max = bytes_max;
     b->rows_max = rows_max;
+    b->turns = turns_create();
     return b;
 }
 
@@ -235,6 +173,7 @@ static void lane_free(struct batcher *b, struct lane *lane)
     struct lane **slot = lane_slot(b, lane->version_id);
     *slot = lane->hash_next;
     b->lanes--;
+    turns_leave(b->turns, &lane->turn);
     mem_free(lane);
 }
 
@@ -246,6 +185,7 @@ void batcher_free(struct batcher *b)
             while (lane->first) work_free(lane_pop(lane));
             lane_free(b, lane);
         }
+    turns_free(b->turns);
     mem_free(b->heap);
     mem_free(b);
 }
@@ -261,6 +201,10 @@ static struct lane *lane_add(struct batcher *b, struct lane **slot, const struct
 {
     struct lane *lane = heap_reserve(b) ? mem_try_alloc(1, sizeof *lane) : NULL;
     if (!lane) return NULL;
+    if (!turns_join(b->turns, &lane->turn, w->message.predict.tenant_id)) {
+        mem_free(lane);
+        return NULL;
+    }
     memcpy(lane->version_id, w->message.predict.version_id, ID_MAX);
     lane->due_us = lane->rows_cap = INT64_MAX;
     *slot = lane;
@@ -287,40 +231,95 @@ int batcher_put(struct batcher *b, struct work *w, struct err *e)
     return 0;
 }
 
+/* ---- time
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+/* What so many rows take at least: more than were measured are taken for no more time. */
+static int64_t needs_us(const struct lane *lane, int64_t rows)
+{
+    if (lane->pace_rows <= 0) return 0;
+    return (int64_t)((double)rows < lane->pace_rows ? lane->pace_us * (double)rows / lane->pace_rows
+                                                    : lane->pace_us);
+}
+
+void batcher_took(struct batcher *b, const char *version_id, int64_t rows, int64_t us)
+{
+    struct lane *lane = *lane_slot(b, version_id);
+    if (!lane || rows <= 0) return;
+    double keep = lane->pace_rows > 0 ? 0.75 : 0;
+    lane->pace_us = keep * lane->pace_us + (1 - keep) * (double)us;
+    lane->pace_rows = keep * lane->pace_rows + (1 - keep) * (double)rows;
+}
+
+/* Rows that take a turn's time, while others wait for theirs. */
+static int64_t rows_of_turn(const struct batcher *b, const struct lane *lane)
+{
+    if (turns_empty(b->turns) || lane->pace_us <= 0) return INT64_MAX;
+    double rows = BATCHER_TURN_US * lane->pace_rows / lane->pace_us;
+    return rows > (double)b->rows_max ? b->rows_max : (int64_t)rows;
+}
+
+/* A batch while it is filled. */
+struct filling {
+    struct lane *lane;
+    struct work **tail;
+    int64_t now_us, rows, rows_cap, deadline_us;
+};
+
+/* Nobody wants its answer any more, or will when it is there. Where others wait, one that would be done just
+ * in time is not worth the risk: those that are left over then all have their margin. */
+static bool is_late(const struct filling *f, const struct work *w)
+{
+    int64_t us = needs_us(f->lane, w->message.predict.rows);
+    return w->deadline_us <= f->now_us + (w->next ? MARGIN * us : us);
+}
+
+/* Into the batch, unless that is too large then, or too late for one of them. */
+static bool join(const struct batcher *b, struct filling *f, const struct work *w)
+{
+    int64_t rows = f->rows + w->message.predict.rows, cap = cap_of(b, w);
+    int64_t first_us = w->deadline_us < f->deadline_us ? w->deadline_us : f->deadline_us;
+    if (cap > f->rows_cap) cap = f->rows_cap;
+    if (f->rows > 0 && (rows > cap || first_us < f->now_us + MARGIN * needs_us(f->lane, rows))) return false;
+    f->rows = rows;
+    f->rows_cap = cap;
+    f->deadline_us = first_us;
+    return true;
+}
+
 /* Moves work from the lane to the batch until the next one would not fit. */
 static void fill(struct batcher *b, struct lane *lane, int64_t now_us, struct work **batch,
                  struct work **expired)
 {
-    int64_t rows = 0, rows_cap = INT64_MAX;
-    struct work **tail = batch;
+    struct filling f = {.lane = lane,
+                        .tail = batch,
+                        .now_us = now_us,
+                        .rows_cap = rows_of_turn(b, lane),
+                        .deadline_us = INT64_MAX};
     while (lane->first) {
-        const struct work *next = lane->first;
-        int64_t next_rows = next->message.predict.rows, next_cap = cap_of(b, next);
-        bool late = next->deadline_us <= now_us;
-        if (next_cap > rows_cap) next_cap = rows_cap;
-        if (!late && rows > 0 && rows + next_rows > next_cap) break;
+        bool late = is_late(&f, lane->first);
+        if (!late && !join(b, &f, lane->first)) break;
         struct work *w = lane_pop(lane);
         b->waiting--;
         b->bytes -= w->bytes;
         if (late) {
             w->next = *expired;
             *expired = w;
-            continue;
+        } else {
+            *f.tail = w;
+            f.tail = &w->next;
         }
-        rows += next_rows;
-        rows_cap = next_cap;
-        *tail = w;
-        tail = &w->next;
     }
 }
 
-/* Held lanes whose time has come take their places in the ring, the earliest first. */
+/* Held lanes whose time has come wait for their turns, the earliest first. */
 static void release_due(struct batcher *b, int64_t now_us)
 {
     while (b->heap_len && b->heap[0]->due_us <= now_us) {
         struct lane *lane = b->heap[0];
         heap_remove(b, lane);
-        ring_push(b, lane);
+        turns_push(b->turns, &lane->turn);
     }
 }
 
@@ -328,8 +327,9 @@ bool batcher_take(struct batcher *b, int64_t now_us, struct work **batch, struct
 {
     *batch = *expired = NULL;
     release_due(b, now_us);
-    while (b->ring_first && !*batch && !*expired) {
-        struct lane *lane = ring_pop(b);
+    struct turn *turn;
+    while (!*batch && !*expired && (turn = turns_pop(b->turns)) != NULL) {
+        struct lane *lane = (struct lane *)turn;
         if (lane->first && is_ready(lane, now_us)) { /* else some were withdrawn since it was */
             fill(b, lane, now_us, batch, expired);
             recount(b, lane, now_us);
@@ -344,7 +344,7 @@ bool batcher_take(struct batcher *b, int64_t now_us, struct work **batch, struct
 
 int64_t batcher_due_us(const struct batcher *b)
 {
-    if (b->ring_first) return 0;
+    if (!turns_empty(b->turns)) return 0;
     return b->heap_len ? b->heap[0]->due_us : INT64_MAX;
 }
 
@@ -364,7 +364,7 @@ static struct work *lane_remove(struct lane *lane, const void *from, const uint6
     return NULL;
 }
 
-/* A lane in the ring that runs empty stays there until its turn; a held one goes at once. */
+/* A lane that runs empty while it waits for its turn stays until then; a held one goes at once. */
 static void shrunk(struct batcher *b, struct lane *lane, const struct work *w)
 {
     b->waiting--;
@@ -381,8 +381,10 @@ static void shrunk(struct batcher *b, struct lane *lane, const struct work *w)
 static struct work *withdraw(struct batcher *b, const void *from, const uint64_t *request_id)
 {
     struct work *w = NULL;
-    for (struct lane *lane = b->ring_first; lane && !w; lane = lane->ring_next)
+    for (struct turn *t = turns_next(b->turns, NULL); t && !w; t = turns_next(b->turns, t)) {
+        struct lane *lane = (struct lane *)t;
         if ((w = lane_remove(lane, from, request_id))) shrunk(b, lane, w);
+    }
     for (size_t i = 0; i < b->heap_len && !w; i++) {
         struct lane *lane = b->heap[i];
         if ((w = lane_remove(lane, from, request_id))) shrunk(b, lane, w);

@@ -1,7 +1,10 @@
 /* Predict requests waiting in a serving thread: a queue per model version, taken as batches of rows.
  *
- *   put ──▶ version A: ▢▢▢   version B: ▢      ready ── in turns, one batch at a time ──▶ take
+ *   put ──▶ version A: ▢▢▢   version B: ▢      ready ── in turns (worker/turns.h), a batch at a time ──▶ take
  *           version C: ▢ (held until its due time, or until a batch of rows is there) ──┘
+ *
+ * While others wait for their turn, a batch is no longer than BATCHER_TURN_US of computing, by what the last
+ * ones of its version took; but a whole request.
  *
  * By default nothing waits for company: a batch is what is there when it is taken. A request that allows it
  * (max_queue_delay_us, a setting of its model) holds its version back, never longer than it says and never
@@ -14,23 +17,9 @@
 #include <stdint.h>
 #include <stdbool.h>
 #include "base/err.h"
-#include "queue/message.h"
+#include "worker/work.h"
 
-/* One request: a single allocation with its record's copy behind it. */
-struct work {
-    struct work *next;
-    struct message message; /* points into this allocation */
-    void *from;             /* whom its answer goes to; borrowed */
-    size_t bytes;           /* of the allocation */
-    int64_t arrived_us;
-    int64_t due_us;      /* it waits for company no longer */
-    int64_t deadline_us; /* nobody wants its answer any more */
-    bool answered;       /* a reply has been made of it */
-};
-
-/* m's record is copied, m may go. NULL when memory is out. */
-struct work *work_create(const struct message *m, void *from);
-void work_free(struct work *w); /* NULL is fine */
+enum { BATCHER_TURN_US = 4000 };
 
 struct batcher;
 
@@ -44,9 +33,12 @@ int batcher_put(struct batcher *b, struct work *w, struct err *e);
 
 /* *batch is the caller's: requests of one version in order of arrival, together at most rows_max rows and at
  * most the max_batch_rows of each of them, or a single larger one. *expired (may come along with an empty
- * batch) gets those whose deadline has passed. false: nothing is ready at now_us, and batcher_due_us tells
- * when. */
+ * batch) gets those whose deadline has passed or, by what the last batches took, would pass on the way.
+ * false: nothing is ready at now_us, and batcher_due_us tells when. */
 bool batcher_take(struct batcher *b, int64_t now_us, struct work **batch, struct work **expired);
+
+/* What a batch of that version took to compute. Forgotten when nothing of it waits. */
+void batcher_took(struct batcher *b, const char *version_id, int64_t rows, int64_t us);
 
 /* When to take: 0 for now, INT64_MAX when nothing waits. */
 int64_t batcher_due_us(const struct batcher *b);

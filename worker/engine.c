@@ -216,6 +216,12 @@ void engine_load(struct engine *g, const char *tenant_id, const char *version_id
     engine__loader_load(g->loader, tenant_id, version_id);
 }
 
+int64_t engine_load_failed_ms(struct engine *g, const char *tenant_id, const char *version_id,
+                              struct err *why)
+{
+    return engine__loader_failed_ms(g->loader, tenant_id, version_id, why);
+}
+
 void engine_call(struct engine *g, struct buf *record, engine_reply_fn fn, void *arg)
 {
     struct serve *idlest = g->serves[0];
@@ -243,7 +249,6 @@ void engine_describe(struct engine *g, struct heartbeat *h)
 
 void engine_republish(struct engine *g)
 {
-    for (int i = 0; i < g->config.predict_threads; i++) serve_republish(g->serves[i]);
     engine__loader_republish(g->loader);
 }
 

@@ -57,14 +57,19 @@ void engine_free(struct engine *g); /* joins; what still waits is dropped (the g
  * which models. One thread at a time. */
 void engine_describe(struct engine *g, struct heartbeat *h);
 
-/* After heartbeat_publish said was_gone: announces every resident model again and re-publishes all usage
- * totals. Does not block: the engine's threads do it. */
+/* After heartbeat_publish said was_gone: announces every resident model again. Does not block: the
+ * loader does it. */
 void engine_republish(struct engine *g);
 
 /* ---- for the worker itself; any thread, none blocks */
 
-/* Brings the version in, unless it is here. What becomes of it shows in the next call. */
+/* Brings the version in, unless it is here, or could not be loaded a moment ago. What becomes of it shows in
+ * the next call. */
 void engine_load(struct engine *g, const char *tenant_id, const char *version_id);
+/* When (clock_mono_ms) the version was last loaded in vain, and why, for as long as it is not tried again
+ * (PLACEMENT_FAIL_MS); 0: nothing of that kind. */
+int64_t engine_load_failed_ms(struct engine *g, const char *tenant_id, const char *version_id,
+                              struct err *why);
 
 /* A prediction from inside this process, by the serving thread that has the least to do; as serve_call. The
  * answer is ERR_STALE where the version is not loaded. */

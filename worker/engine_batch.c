@@ -147,14 +147,13 @@ static void run_items(struct run *r)
 /* ---- answering
  * ----------------------------------------------------------------------------------------------------- */
 
-static struct reply *answer_outputs(const struct run *r, const struct item *item, const char *worker_inc)
+static struct reply *answer_outputs(const struct run *r, const struct item *item)
 {
     const struct message_predict *p = &item->work->message.predict;
     struct message_tensor *tensors = mem_try_alloc(r->sig->n_outputs, sizeof *tensors);
     if (!tensors) return NULL;
     struct message m = {.type = MESSAGE_PREDICT_REPLY, .tensors = tensors, .tensors_len = r->sig->n_outputs};
     m.reply.request_id = p->request_id;
-    memcpy(m.reply.worker_inc, worker_inc, strlen(worker_inc) + 1);
     m.reply.queue_us = (uint32_t)(r->started_us - item->work->arrived_us);
     m.reply.compute_us = (uint32_t)item->compute_us;
     m.reply.batch_rows = (uint32_t)item->batch_rows;
@@ -168,14 +167,14 @@ static struct reply *answer_outputs(const struct run *r, const struct item *item
         t->data = item->outputs[o].data;
         t->data_len = item->outputs[o].len;
     }
-    struct reply *reply = reply_of_outputs(item->work, &m, item->compute_us);
+    struct reply *reply = reply_of_outputs(item->work, &m);
     mem_free(tensors);
     return reply;
 }
 
-static struct reply *answer(const struct run *r, const struct item *item, const char *worker_inc)
+static struct reply *answer(const struct run *r, const struct item *item)
 {
-    struct reply *reply = item->rc ? NULL : answer_outputs(r, item, worker_inc);
+    struct reply *reply = item->rc ? NULL : answer_outputs(r, item);
     r->counts->requests++;
     r->counts->queue_us += r->started_us - item->work->arrived_us;
     if (reply) {
@@ -183,7 +182,7 @@ static struct reply *answer(const struct run *r, const struct item *item, const 
         return reply;
     }
     r->counts->failed++;
-    return reply_of_error(item->work, worker_inc, &item->err, item->rc ? item->rc : ERR_NOMEM);
+    return reply_of_error(item->work, &item->err, item->rc ? item->rc : ERR_NOMEM);
 }
 
 static bool items_init(struct run *r, struct work *batch)
@@ -217,13 +216,13 @@ static void items_dispose(struct run *r)
     mem_free(r->inputs);
 }
 
-static struct reply *all_failed(struct work *batch, const char *worker_inc, struct batch_counts *counts)
+static struct reply *all_failed(struct work *batch, struct batch_counts *counts)
 {
     struct reply *first = NULL;
     struct err e = {0};
     err_set(&e, ERR_OVERLOAD, NULL, "the worker has no memory for this prediction now");
     for (struct work *w = batch; w; w = w->next) {
-        struct reply *reply = reply_of_error(w, worker_inc, &e, ERR_OVERLOAD);
+        struct reply *reply = reply_of_error(w, &e, ERR_OVERLOAD);
         counts->requests++;
         counts->failed++;
         if (!reply) continue;
@@ -234,17 +233,17 @@ static struct reply *all_failed(struct work *batch, const char *worker_inc, stru
 }
 
 struct reply *engine__batch_run(struct model_session *s, const struct signature *sig, struct work *batch,
-                                const char *worker_inc, struct batch_counts *counts)
+                                struct batch_counts *counts)
 {
     struct run r = {.session = s, .sig = sig, .counts = counts, .started_us = clock_mono_us()};
     struct reply *first = NULL;
     if (!items_init(&r, batch)) {
         items_dispose(&r);
-        return all_failed(batch, worker_inc, counts);
+        return all_failed(batch, counts);
     }
     run_items(&r);
     for (size_t i = 0; i < r.items_len; i++) {
-        struct reply *reply = answer(&r, &r.items[i], worker_inc);
+        struct reply *reply = answer(&r, &r.items[i]);
         if (!reply) continue;
         reply->next = first;
         first = reply;

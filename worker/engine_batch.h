@@ -17,6 +17,6 @@ struct batch_counts {
  * for all of them. A request that the model refuses gets its own error; the others are computed all the same.
  * A request larger than the session is computed in pieces. Adds to *counts. */
 struct reply *engine__batch_run(struct model_session *s, const struct signature *sig, struct work *batch,
-                                const char *worker_inc, struct batch_counts *counts);
+                                struct batch_counts *counts);
 
 #endif

@@ -1,8 +1,8 @@
 /* Loading, unloading and announcing models on one thread, so that serving threads never wait for a file or
  * for Redis.
  *
- * The queue, the flags and the counts are shared under one lock. The Redis connection and the list of recent
- * failures are the loader thread's, but for the failures' reading in load(), which the lock covers. */
+ * The queue, the flags, the recent failures and the counts are shared under one lock. The Redis connection is
+ * the loader thread's. */
 #include "worker/engine_loader.h"
 
 #include <malloc.h>
@@ -31,6 +31,13 @@ struct order {
     char tenant_id[ID_MAX], version_id[ID_MAX];
 };
 
+/* A load that was tried in vain, and is not tried again until then. */
+struct failure {
+    char tenant_id[ID_MAX], version_id[ID_MAX];
+    struct err why;
+    int64_t at_ms, until_ms;
+};
+
 struct loader {
     const struct engine_config *config; /* borrowed */
     struct model_cache *cache;          /* borrowed */
@@ -43,10 +50,7 @@ struct loader {
     struct order *first, *last;
     size_t orders;
     bool republish, withdraw, withdrawn, stopping;
-    struct {
-        char version_id[ID_MAX];
-        int64_t until_ms;
-    } failures[FAILURES];
+    struct failure failures[FAILURES];
     size_t failures_next;
     int untrimmed; /* loads since memory was last given back; the thread's own */
     struct loader_counts counts;
@@ -163,16 +167,20 @@ static int bring_in(struct loader *l, const struct order *o, struct err *e)
     return rc;
 }
 
-static void remember(struct loader *l, const char *version_id, bool ok)
+/* why: NULL of a load that succeeded. */
+static void remember(struct loader *l, const struct order *o, const struct err *why)
 {
     pthread_mutex_lock(&l->lock);
-    if (ok) {
-        l->counts.loads++;
-    } else {
+    if (why) {
+        struct failure *f = &l->failures[l->failures_next++ % FAILURES];
         l->counts.load_failures++;
-        size_t i = l->failures_next++ % FAILURES;
-        memcpy(l->failures[i].version_id, version_id, ID_MAX);
-        l->failures[i].until_ms = clock_mono_ms() + FAILURE_MS;
+        memcpy(f->tenant_id, o->tenant_id, ID_MAX);
+        memcpy(f->version_id, o->version_id, ID_MAX);
+        f->why = *why;
+        f->at_ms = clock_mono_ms();
+        f->until_ms = f->at_ms + FAILURE_MS;
+    } else {
+        l->counts.loads++;
     }
     pthread_mutex_unlock(&l->lock);
 }
@@ -190,7 +198,7 @@ static void load(struct loader *l, const struct order *o)
         log_info("replica-refused", "version=%s reason=\"%s\"", o->version_id, e.message);
         return;
     }
-    remember(l, o->version_id, rc == 0);
+    remember(l, o, rc ? &e : NULL);
     if (rc) {
         log_warn("model-load-failed", "version=%s code=%s reason=\"%s\"", o->version_id, err_name(rc),
                  e.message);
@@ -286,6 +294,23 @@ static bool has_failed_lately(const struct loader *l, const char *version_id)
     for (size_t i = 0; i < FAILURES; i++)
         if (l->failures[i].until_ms > now && strcmp(l->failures[i].version_id, version_id) == 0) return true;
     return false;
+}
+
+int64_t engine__loader_failed_ms(struct loader *l, const char *tenant_id, const char *version_id,
+                                 struct err *why)
+{
+    int64_t now = clock_mono_ms(), at_ms = 0;
+    pthread_mutex_lock(&l->lock);
+    for (size_t i = 0; i < FAILURES; i++) {
+        const struct failure *f = &l->failures[i];
+        if (f->until_ms <= now || f->at_ms < at_ms || strcmp(f->version_id, version_id) != 0 ||
+            strcmp(f->tenant_id, tenant_id) != 0)
+            continue;
+        at_ms = f->at_ms;
+        *why = f->why;
+    }
+    pthread_mutex_unlock(&l->lock);
+    return at_ms;
 }
 
 static void enqueue(struct loader *l, int kind, const char *tenant_id, const char *version_id)

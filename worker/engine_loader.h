@@ -27,6 +27,10 @@ void engine__loader_disown(struct loader *l, const char *version_id);
 void engine__loader_republish(struct loader *l); /* announces all that is resident again */
 void engine__loader_withdraw(struct loader *l);  /* announces nothing any more, loads nothing any more */
 
+/* As engine_load_failed_ms. */
+int64_t engine__loader_failed_ms(struct loader *l, const char *tenant_id, const char *version_id,
+                                 struct err *why);
+
 struct loader_counts {
     int64_t loads, load_failures, evictions;
 };

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/message.h"
+#include "queue/placement.h"
 #include "queue/redis_clock.h"
 #include "worker/fetch.h"
 
@@ -21,8 +22,9 @@ enum { ASK_MS = 30000, AGAIN_MS = 50 };
 
 struct question {
     atomic_int refs;
-    int answered_fd;  /* eventfd */
-    struct buf reply; /* owned; empty when it was dropped */
+    int answered_fd;      /* eventfd: wakes who asks */
+    atomic_bool answered; /* from then on the reply is theirs */
+    struct buf reply;     /* owned; empty when it was dropped */
 };
 
 static void question_release(struct question *q)
@@ -38,6 +40,7 @@ static void on_reply(void *arg, const char *record, size_t len)
     struct question *q = arg;
     uint64_t one = 1;
     if (record) buf_append(&q->reply, record, len);
+    atomic_store(&q->answered, true);
     if (write(q->answered_fd, &one, sizeof one) < 0)
         log_warn("wake_failed", "reason=\"%s\"", strerror(errno));
     question_release(q);
@@ -52,7 +55,7 @@ struct ask {
     struct buf stored;              /* owned: the blob's bytes */
     struct message_tensor *tensors; /* owned: MESSAGE_TENSORS_MAX */
     struct message request;         /* points into both */
-    int64_t until_ms;
+    int64_t began_ms, until_ms;
 };
 
 static int read_request(struct ask *a, struct err *e)
@@ -98,7 +101,6 @@ static bool ask_once(struct ask *a, struct buf *reply)
     struct question *q = mem_alloc(1, sizeof *q);
     struct buf record = {0};
     q->answered_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    a->request.predict.resent = true; /* the job's end bills it */
     a->request.predict.deadline_us = redis_clock_us() + ASK_MS * 1000;
     message_encode(&record, &a->request);
     if (q->answered_fd < 0 || record.failed) {
@@ -109,7 +111,7 @@ static bool ask_once(struct ask *a, struct buf *reply)
     }
     atomic_init(&q->refs, 2);
     engine_call(*a->slot->s->config.engine, &record, on_reply, q);
-    bool answered = wait_for(a, q->answered_fd, ASK_MS);
+    bool answered = wait_for(a, q->answered_fd, ASK_MS) && atomic_load(&q->answered);
     if (answered) {
         *reply = q->reply;
         q->reply = (struct buf){0};
@@ -126,6 +128,24 @@ static void fail(struct outcome *out, const struct err *why)
     out->why = *why;
 }
 
+/* The version is not here: it is asked for. True: it does not come, and that was it. A failure that may pass
+ * ends the attempt, for another one that waits without a place, unless it is older than the attempt: then the
+ * version is tried again first, as soon as the engine does. */
+static bool does_not_come(struct outcome *out, const struct ask *a)
+{
+    struct engine *g = *a->slot->s->config.engine;
+    const struct job *job = &a->order->job;
+    struct err why = {0};
+    engine_load(g, job->tenant_id, job->version_id);
+    int64_t failed_ms = engine_load_failed_ms(g, job->tenant_id, job->version_id, &why);
+    bool final = placement_failure_is_final(why.code);
+    if (failed_ms == 0 || (!final && failed_ms < a->began_ms)) return false;
+    out->type = final ? OUTCOME_FAILED : OUTCOME_CRASHED;
+    err_set(&out->why, why.code, NULL, "%s the version: %s",
+            final ? "no worker can serve" : "the worker cannot serve", placement_failure_told(&why));
+    return true;
+}
+
 /* True: that was it. What may be otherwise in a moment is asked again. */
 static bool settle(struct outcome *out, struct ask *a, struct buf *reply)
 {
@@ -139,9 +159,8 @@ static bool settle(struct outcome *out, struct ask *a, struct buf *reply)
         fail(out, &e);
         return true;
     }
-    if (m.reply.code == ERR_STALE)
-        engine_load(*a->slot->s->config.engine, a->order->job.tenant_id, a->order->job.version_id);
-    if (m.reply.code == ERR_STALE || m.reply.code == ERR_OVERLOAD || m.reply.code == ERR_NOMEM) return false;
+    if (m.reply.code == ERR_STALE) return does_not_come(out, a);
+    if (m.reply.code == ERR_OVERLOAD || m.reply.code == ERR_NOMEM) return false;
     if (m.reply.code == 0) {
         out->type = OUTCOME_DONE;
         out->answer = *reply;
@@ -192,11 +211,9 @@ static void ask_until_answered(struct outcome *out, struct ask *a)
 
 void predict_job_run(struct outcome *out, struct slot *slot, struct run *run, const struct order *order)
 {
-    struct ask a = {.slot = slot,
-                    .run = run,
-                    .order = order,
-                    .until_ms = clock_mono_ms() + order->job.max_seconds * 1000};
+    struct ask a = {.slot = slot, .run = run, .order = order, .began_ms = clock_mono_ms()};
     struct err e = {0};
+    a.until_ms = a.began_ms + order->job.max_seconds * 1000;
     int rc = read_request(&a, &e);
     log_info("job_started", "job=%s fence=%lld attempt=%d", run->job_id, (long long)run->fence,
              order->job.attempt);

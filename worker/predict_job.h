@@ -1,10 +1,11 @@
 /* A predict job's run: its stored request, computed by this worker's own predict engine like any other.
  *
- *   blob ─▶ PREDICT, marked as sent before ─▶ engine_call ─┬▶ outputs: DONE, the reply is the answer
- *             ▲                                            ├▶ the model refuses: FAILED
- *             └── a moment later ◀── not loaded (it is now asked for), no room, dropped
+ *   blob ─▶ PREDICT ─▶ engine_call ─┬▶ outputs: DONE, the reply is the answer
+ *             ▲                     ├▶ the model refuses: FAILED
+ *             │                     └▶ not loaded: asked for ─┬▶ it cannot be: FAILED
+ *             └─ a moment later ◀─ it comes, no room, dropped ┴▶ not here and now: CRASHED, retried
  *
- * The mark keeps the engine from counting rows that the job's end bills. */
+ * What a version's failed load means is said in queue/placement.h, for gateways that wait for one too. */
 #ifndef WORKER_PREDICT_JOB_H
 #define WORKER_PREDICT_JOB_H
 

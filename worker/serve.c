@@ -19,7 +19,6 @@
 #include "queue/link.h"
 #include "queue/redis_clock.h"
 #include "worker/batcher.h"
-#include "worker/biller.h"
 #include "worker/engine_batch.h"
 
 /* NAME_LEN: of a socket's name, the random end of the incarnation: paths of sockets are short. */
@@ -47,7 +46,6 @@ struct serve {
     int64_t armed_us; /* when the timer fires; INT64_MAX: not at all */
     struct client *clients;
     struct batcher *batcher;
-    struct biller *biller;
     struct message_tensor *scratch; /* MESSAGE_TENSORS_MAX */
     uint8_t key[LINK_KEY_LEN];
     bool computing; /* the compute event is on its way */
@@ -100,9 +98,8 @@ static void on_down(void *arg, const char *why)
 
 /* ---- replies ---- */
 
-static void deliver(void *arg, struct reply *r)
+static void deliver(struct reply *r)
 {
-    (void)arg;
     struct client *c = r->to;
     r->next = NULL;
     if (c->on_reply) {
@@ -156,11 +153,11 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     compute_soon(s);
 }
 
-static void refuse(struct serve *s, struct work *w, const struct err *e, int code)
+static void refuse(struct work *w, const struct err *e, int code)
 {
-    struct reply *r = reply_of_error(w, s->config.engine->inc, e, code);
+    struct reply *r = reply_of_error(w, e, code);
     if (r)
-        deliver(s, r);
+        deliver(r);
     else
         work_done(w->from);
     work_free(w);
@@ -184,7 +181,7 @@ static void on_predict(struct client *c, const struct message *m)
     int rc = batcher_put(s->batcher, w, &e);
     if (rc) {
         s->refused++;
-        refuse(s, w, &e, rc);
+        refuse(w, &e, rc);
         return;
     }
     compute_when_due(s);
@@ -263,7 +260,7 @@ static void answer_stale(struct serve *s, struct work *batch)
     engine__loader_disown(s->config.loader, batch->message.predict.version_id);
     for (struct work *w = batch, *next; w; w = next) {
         next = w->next;
-        refuse(s, w, &e, ERR_STALE);
+        refuse(w, &e, ERR_STALE);
     }
 }
 
@@ -272,7 +269,7 @@ static void refuse_all(struct serve *s, struct work *batch, const struct err *e,
     for (struct work *w = batch, *next; w; w = next) {
         next = w->next;
         s->refused++;
-        refuse(s, w, e, code);
+        refuse(w, e, code);
     }
 }
 
@@ -285,12 +282,12 @@ static void run(struct serve *s, struct resident *m, struct work *batch)
         refuse_all(s, batch, &e, ERR_OVERLOAD);
         return;
     }
-    struct reply *replies =
-        engine__batch_run(session, model_signature(m->model), batch, s->config.engine->inc, &counts);
+    struct reply *replies = engine__batch_run(session, model_signature(m->model), batch, &counts);
     s->requests += counts.requests;
     s->rows += counts.rows;
     s->batches += counts.runs;
     s->failed += counts.failed;
+    batcher_took(s->batcher, batch->message.predict.version_id, counts.rows, counts.compute_us);
     atomic_fetch_add_explicit(&m->cost.requests, counts.requests, memory_order_relaxed);
     atomic_fetch_add_explicit(&m->cost.compute_us, counts.compute_us, memory_order_relaxed);
     atomic_fetch_add_explicit(&m->cost.queue_us, counts.queue_us, memory_order_relaxed);
@@ -299,7 +296,10 @@ static void run(struct serve *s, struct resident *m, struct work *batch)
         if (!w->answered) work_done(w->from); /* no memory even for an error */
         work_free(w);
     }
-    biller_put(s->biller, replies);
+    for (struct reply *r = replies, *next; r; r = next) {
+        next = r->next;
+        deliver(r);
+    }
 }
 
 /* A version id names one tenant's model, but what stands in the message decides nothing: requests of a tenant
@@ -483,7 +483,6 @@ int serve_create(struct serve **out, const struct serve_config *config, struct e
     link_key(s->key, c->redis);
     s->scratch = mem_alloc(MESSAGE_TENSORS_MAX, sizeof *s->scratch);
     s->batcher = batcher_create(c->waiting_max / threads, c->waiting_bytes_max / threads, c->batch_rows_max);
-    s->biller = biller_create(s->loop, c->redis, c->inc, config->index, deliver, s);
     struct event_base *base = loop_base(s->loop);
     s->acceptable = event_new(base, s->fd, EV_READ | EV_PERSIST, on_acceptable, s);
     s->resume = evtimer_new(base, on_resume, s);
@@ -518,26 +517,13 @@ int serve_start(struct serve *s, struct err *e)
     return 0;
 }
 
-static void on_published(void *arg)
-{
-    struct serve *s = arg;
-    loop_stop(s->loop);
-}
-
-static void finish(void *arg)
-{
-    struct serve *s = arg;
-    biller_finish(s->biller, on_published, s);
-}
-
 void serve_free(struct serve *s)
 {
     if (!s) return;
     if (s->started) {
-        loop_post(s->loop, finish, s);
+        loop_stop(s->loop);
         pthread_join(s->thread, NULL);
     }
-    biller_free(s->biller);
     close_all(s);
     loop_free(s->loop);
     mem_free(s->scratch);
@@ -556,12 +542,6 @@ size_t serve_in_work(const struct serve *s)
     return s->in_work;
 }
 
-static void republish(void *arg)
-{
-    struct serve *s = arg;
-    biller_republish(s->biller);
-}
-
 /* Where the kernel does not tell how long the thread waited for a processor, what it took is all there is. */
 int64_t serve_wanted_us(const struct serve *s)
 {
@@ -577,11 +557,6 @@ int64_t serve_wanted_us(const struct serve *s)
     if (n > 0 && sscanf(text, "%lld %lld", &ran_ns, &waited_ns) == 2) return (ran_ns + waited_ns) / 1000;
     if (pthread_getcpuclockid(s->thread, &clock) == 0) clock_gettime(clock, &t);
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-void serve_republish(struct serve *s)
-{
-    loop_post(s->loop, republish, s);
 }
 
 void serve_add_stats(const struct serve *s, struct serve_stats *sum)

@@ -1,7 +1,7 @@
 /* A serving thread: takes predictions from gateways over links, computes them in batches, and answers.
  *
- *   links ── PREDICT ──▶ batcher (a queue per version) ──▶ compute ──▶ biller ──▶ PREDICT_REPLY on the same
- * link └─ CANCEL: withdrawn while it waits
+ *   links ── PREDICT ──▶ batcher (a queue per version) ──▶ compute ──▶ PREDICT_REPLY on the same link
+ *         └─ CANCEL: withdrawn while it waits
  *
  * One event loop does all of it, so nothing is handed from thread to thread: what the sockets hold is read
  * first, then one batch is computed, then the sockets are looked at again. Batches grow by themselves while a
@@ -31,8 +31,7 @@ struct serve_config {
 /* Opens its port; nobody is heard before serve_start. ERR_INVALID, ERR_CONFLICT, ERR_IO for the address. */
 int serve_create(struct serve **out, const struct serve_config *config, struct err *e);
 int serve_start(struct serve *s, struct err *e);
-/* Any thread. Publishes what is not counted yet, as far as Redis takes it, and joins. What waits is dropped.
- */
+/* Any thread. Joins. What waits is dropped. */
 void serve_free(struct serve *s);
 
 const char *serve_address(const struct serve *s); /* where gateways dial */
@@ -45,8 +44,7 @@ typedef void (*serve_reply_fn)(void *arg, const char *record, size_t len);
 void serve_call(struct serve *s, struct buf *record, serve_reply_fn fn, void *arg);
 
 /* Any thread. */
-size_t serve_in_work(const struct serve *s); /* waiting, computing, or counted and not delivered */
-void serve_republish(struct serve *s);       /* its usage totals go out again */
+size_t serve_in_work(const struct serve *s); /* waiting or computing */
 
 /* Time that the thread has computed, or wanted to and got no processor, since it started; 0 before. */
 int64_t serve_wanted_us(const struct serve *s);

@@ -262,9 +262,9 @@ static struct run *take_run(struct supervisor *s)
 
 static void release_run(struct supervisor *s, struct run *run)
 {
-    struct run copy = *run;
     lease_remove(s->leases, run->job_id, run->fence);
     pthread_mutex_lock(&s->lock);
+    struct run copy = *run; /* under the lock: a wish may come until here */
     close(run->wake_fd);
     run->state = RUN_FREE;
     pthread_cond_broadcast(&s->changed);

@@ -151,9 +151,9 @@ static void fill_limits(struct server_limits *l)
     default_size(&l->collected_bytes, (size_t)512 << 20);
 }
 
-static int cpu_count(void)
+int server_loops_of(int asked)
 {
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    long n = asked > 0 ? asked : sysconf(_SC_NPROCESSORS_ONLN);
     return n < 1 ? 1 : n > SERVER_LOOPS_MAX ? SERVER_LOOPS_MAX : (int)n;
 }
 
@@ -235,7 +235,7 @@ int server_create(struct server **out, const struct server_config *config, struc
     fill_limits(&s->limits);
     init_waiting(s);
     s->peers = peers_create(s->limits.connections_per_peer);
-    s->loops_len = config->loops > 0 ? config->loops : cpu_count();
+    s->loops_len = server_loops_of(config->loops);
     s->loops = mem_alloc((size_t)s->loops_len, sizeof *s->loops);
     int rc = make_loops(s, e);
     if (!rc) rc = load_tls(s, e);

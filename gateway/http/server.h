@@ -65,6 +65,9 @@ struct server_config {
 
 struct server;
 
+/* How many loops a server will have that is asked for so many. */
+int server_loops_of(int asked);
+
 /* Binds every listener and loads the certificate, so that a taken port or a bad key fails here, with the
  * address or the file in the message. Nothing is accepted before server_start. */
 int server_create(struct server **out, const struct server_config *config, struct err *e);

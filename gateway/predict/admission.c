@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "gateway/predict/crowd.h"
 #include "queue/rate.h"
@@ -32,20 +33,26 @@ struct tenant {
     bool fetching;
     int waiting;
     struct waiter *first, *last;
+    double own_tokens; /* of this loop's own bucket, at own_ms; 0: Redis has it */
+    int64_t own_ms;
     int64_t used_ms;
 };
 
 struct admission {
     struct redis_async *redis;
+    int loops;
+    bool alone; /* Redis did not answer last */
     struct tenant *buckets[BUCKETS];
     size_t count;
     struct crowd all; /* for its rate alone */
+    int crowded;      /* tenants that are bound */
 };
 
-struct admission *admission_create(struct redis_async *redis)
+struct admission *admission_create(struct redis_async *redis, int loops)
 {
     struct admission *a = mem_alloc(1, sizeof *a);
     a->redis = redis;
+    a->loops = loops;
     return a;
 }
 
@@ -93,6 +100,7 @@ static void sweep(struct admission *a)
                 continue;
             }
             *slot = t->next;
+            if (crowd_is_bound(&t->crowd)) a->crowded--;
             tenant_free(t);
             a->count--;
         }
@@ -155,30 +163,52 @@ static bool pop_waiter(struct tenant *t, struct waiter *out)
 
 static void fetch(struct tenant *t);
 
-static void on_lease(void *arg, int rc, const struct rate_grant *g, const struct err *e)
+/* For all that wait, from this loop's own bucket. */
+static struct rate_grant take_own(struct tenant *t, int64_t now)
 {
+    struct rate_grant g = {0};
+    double rate = t->rate / t->owner->loops, burst = fmax(1, t->burst / t->owner->loops);
+    double filled = t->own_ms ? t->own_tokens + (double)(now - t->own_ms) * rate / 1000 : burst;
+    t->own_tokens = fmin(filled, burst);
+    t->own_ms = now;
+    g.granted = (int)fmin(t->waiting, t->own_tokens);
+    t->own_tokens -= g.granted;
+    g.remaining = (int)t->own_tokens;
+    if (g.granted == 0) g.retry_after_ms = (int)ceil((1 - t->own_tokens) * 1000 / rate);
+    return g;
+}
+
+static void tell_alone(struct admission *a, const struct err *e)
+{
+    if ((e != NULL) == a->alone) return;
+    a->alone = e != NULL;
+    if (e)
+        log_warn("rates-kept-alone", "reason=\"%s\"", e->message);
+    else
+        log_info("rates-shared-again", "loops=%d", a->loops);
+}
+
+static void on_lease(void *arg, int rc, const struct rate_grant *shared, const struct err *e)
+{
+    (void)rc; /* shared tells */
     struct tenant *t = arg;
     struct waiter w;
     int64_t now = clock_coarse_ms();
     t->fetching = false;
-    if (rc || !g) {
-        struct err failure = *e;
-        failure.code = failure.code == ERR_OVERLOAD ? ERR_OVERLOAD : ERR_UNAVAILABLE;
-        failure.retry_after_ms = 1000;
-        while (pop_waiter(t, &w)) w.fn(w.arg, w.token, failure.code, &failure);
-        return;
-    }
-    t->tokens = g->granted;
-    t->left = g->remaining;
+    tell_alone(t->owner, shared ? NULL : e);
+    struct rate_grant g = shared ? *shared : take_own(t, now);
+    if (shared) t->own_ms = 0;
+    t->tokens = g.granted;
+    t->left = g.remaining;
     t->left_ms = now;
     t->lease_until_ms = now + ADMISSION_LEASE_MS;
-    int retry_ms = g->granted ? (int)ceil(1000 / t->rate) : g->retry_after_ms;
-    if (!g->remaining && g->granted < t->waiting) t->empty_until_ms = now + retry_ms;
+    int retry_ms = g.granted ? (int)ceil(1000 / t->rate) : g.retry_after_ms;
+    if (!g.remaining && g.granted < t->waiting) t->empty_until_ms = now + retry_ms;
     while (t->tokens > 0 && pop_waiter(t, &w)) {
         t->tokens--;
         if (!grant(t, w.fn, w.arg, w.token)) t->tokens++;
     }
-    if (t->first && g->remaining && !t->fetching) {
+    if (t->first && g.remaining && !t->fetching) {
         fetch(t); /* more came while the lease was on its way */
         return;
     }
@@ -207,7 +237,7 @@ static int check_room(struct tenant *t, struct err *e)
     int in_flight = t->in_flight + t->waiting;
     if (in_flight >= t->concurrency_max)
         err_set(e, ERR_LIMIT, NULL, "%d predictions of this tenant are in flight already", in_flight);
-    else if (!crowd_has_room(&t->crowd, in_flight))
+    else if (!crowd_has_room(&t->crowd, in_flight, t->owner->crowded))
         err_set(e, ERR_OVERLOAD, NULL, "the platform is busy: %d predictions of this tenant wait already",
                 in_flight);
     else
@@ -253,6 +283,7 @@ void admission_leave(struct admission *a, const char *tenant_id, int64_t took_us
     struct tenant *t = *slot_of(a, tenant_id);
     int64_t now = clock_coarse_ms();
     if (!t) return;
+    bool was_bound = crowd_is_bound(&t->crowd);
     if (t->in_flight > 0) t->in_flight--;
     if (took_us > 0) {
         crowd_answered(&t->crowd, now, took_us);
@@ -260,6 +291,7 @@ void admission_leave(struct admission *a, const char *tenant_id, int64_t took_us
     } else if (took_us < 0) {
         crowd_late(&t->crowd, now);
     }
+    a->crowded += (int)crowd_is_bound(&t->crowd) - (int)was_bound;
 }
 
 int64_t admission_wait_ms(const struct admission *a, int in_flight)

@@ -2,7 +2,10 @@
  * and its requests in flight on this loop. Loop thread only.
  *
  *   admission_ask ──▶ tokens at hand: granted │ bucket known to be empty: 429 until then │ a lease is
- * fetched: wait */
+ * fetched: wait
+ *
+ * While Redis does not answer, each loop keeps a bucket of its own with its part of the rate, so that
+ * predictions go on: the limit then holds for each gateway instead of for all together. */
 #ifndef GATEWAY_PREDICT_ADMISSION_H
 #define GATEWAY_PREDICT_ADMISSION_H
 
@@ -12,11 +15,12 @@
 enum { ADMISSION_LEASE_MS = 250, ADMISSION_CONCURRENCY = 256, ADMISSION_LATE = -1 };
 
 struct admission;
-struct admission *admission_create(struct redis_async *redis); /* borrowed */
-void admission_free(struct admission *a); /* after redis is freed; waiters are not told */
+struct admission *admission_create(struct redis_async *redis,
+                                   int loops); /* redis: borrowed; loops: of this gateway */
+void admission_free(struct admission *a);      /* after redis is freed; waiters are not told */
 
-/* fn is called once, at once or later: rc 0; ERR_LIMIT, the tenant is over its plan; ERR_OVERLOAD, its
- * requests wait too long already (gateway/predict/crowd.h), both with retry_after_ms; or ERR_UNAVAILABLE.
+/* fn is called once, at once or later: rc 0; ERR_LIMIT, the tenant is over its plan; or ERR_OVERLOAD, its
+ * requests wait too long already (gateway/predict/crowd.h), both with retry_after_ms.
  * With rc 0 one request more of the tenant is in flight, until admission_leave; unless fn returns false,
  * because nobody wants it any more. token is the caller's own. */
 typedef bool (*admission_fn)(void *arg, uint64_t token, int rc, const struct err *e);

@@ -10,10 +10,7 @@
 #include "base/crypto.h"
 #include "base/ids.h"
 #include "base/mem.h"
-
-/* Routes come and go within seconds; a field of a hash is given up only for an alias that nobody calls. */
-/* Who comes back later begins a field anew, and a hash has room for some thousands. */
-enum { IDLE_MS = 6 * 3600 * 1000 };
+#include "queue/redis_clock.h"
 
 struct arms_book {
     struct redis_async *redis; /* borrowed */
@@ -29,6 +26,15 @@ static bool is_of(const struct arms *a, const struct rollout_id *id)
            strcmp(a->id.alias, id->alias) == 0 && strcmp(a->id.tenant_id, id->tenant_id) == 0;
 }
 
+/* A field of its own for what is counted from now on. */
+static void begin(struct arms *a)
+{
+    struct arms_book *b = a->book;
+    memset(&a->counts, 0, sizeof a->counts);
+    snprintf(a->writer, sizeof a->writer, "%s %llu", b->loop_id, (unsigned long long)++b->made);
+    a->written_ms = clock_mono_ms();
+}
+
 struct arms *arms_open(struct arms_book *b, const struct rollout_id *id, int64_t slow_us)
 {
     struct arms *a = b->first;
@@ -37,7 +43,7 @@ struct arms *arms_open(struct arms_book *b, const struct rollout_id *id, int64_t
         a = mem_alloc(1, sizeof *a);
         a->id = *id;
         a->book = b;
-        snprintf(a->writer, sizeof a->writer, "%s %llu", b->loop_id, (unsigned long long)++b->made);
+        begin(a);
         uint32_t dice[2];
         crypto_random(dice, sizeof dice);
         a->canary_due = dice[0] / 4294967296.0;
@@ -58,8 +64,7 @@ struct arms *arms_share(struct arms *a)
 
 void arms_close(struct arms *a)
 {
-    if (!a || --a->refs > 0) return;
-    a->idle_since_ms = clock_mono_ms();
+    if (a) a->refs--;
 }
 
 void arms_answered(struct arms *a, enum rollout_arm arm, int64_t latency_us)
@@ -90,7 +95,10 @@ static void on_written(void *arg, int rc, const redisReply *reply, const struct 
     (void)reply, (void)e;
     struct arms *a = arg;
     a->writing = false;
-    if (rc) a->dirty = true;
+    if (rc)
+        a->dirty = true;
+    else
+        a->written_ms = clock_mono_ms();
 }
 
 static void write_counts(struct arms *a)
@@ -98,7 +106,7 @@ static void write_counts(struct arms *a)
     char key[ROLLOUT_KEY_MAX];
     struct buf text = {0};
     rollout_key(key, &a->id);
-    rollout_encode(&text, &a->counts);
+    rollout_encode(&text, &a->counts, redis_clock_us() / 1000);
     struct redis_async *redis = a->book->redis;
     if (!text.failed &&
         redis_async_call(redis, on_written, a, "HSET %s %s %s", key, a->writer, text.data) == 0) {
@@ -109,6 +117,15 @@ static void write_counts(struct arms *a)
     buf_dispose(&text);
 }
 
+/* A field that has not been written for so long may be taken for one of a loop that is gone: it is not
+ * written to again. One whose counts Redis has is left long before that; what is still to be written after
+ * all that time, Redis has not taken for hours. */
+static bool is_left(const struct arms *a, int64_t now_ms)
+{
+    int64_t most_ms = a->dirty ? ROLLOUT_QUIET_MS : ROLLOUT_QUIET_MS / 2;
+    return !a->writing && now_ms - a->written_ms >= most_ms;
+}
+
 static void on_flush(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
@@ -116,13 +133,15 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
     int64_t now_ms = clock_mono_ms();
     for (struct arms **slot = &b->first; *slot;) {
         struct arms *a = *slot;
-        if (a->dirty && !a->writing) write_counts(a);
-        if (a->refs > 0 || a->writing || a->dirty || now_ms - a->idle_since_ms < IDLE_MS) {
-            slot = &a->next;
+        bool left = is_left(a, now_ms);
+        if (left && a->refs == 0) {
+            *slot = a->next;
+            mem_free(a);
             continue;
         }
-        *slot = a->next;
-        mem_free(a);
+        if (left) begin(a);
+        if (a->dirty && !a->writing) write_counts(a);
+        slot = &a->next;
     }
 }
 

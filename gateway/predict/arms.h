@@ -15,8 +15,8 @@
 
 enum { ARMS_FLUSH_MS = 250 };
 
-/* Of one alias under one etag. Kept while somebody refers to it or something is to be written, and for some
- * hours more. */
+/* Of one alias under one etag, since its field in Redis was begun. Kept while somebody refers to it, and for
+ * some hours (ROLLOUT_QUIET_MS) after its last write; then what is counted on begins a field anew. */
 struct arms {
     struct rollout_counts counts;
     int64_t slow_us; /* answers later than this are slow; ≤ 0: none is */
@@ -29,7 +29,7 @@ struct arms {
     struct arms_book *book;
     char writer[ROLLOUT_WRITER_MAX];
     int refs;
-    int64_t idle_since_ms; /* with no reference */
+    int64_t written_ms; /* when Redis last took the counts, or they began */
     bool writing;
     struct arms *next;
 };

@@ -6,8 +6,7 @@
 
 static int bound_of(const struct crowd *c)
 {
-    double n = c->per_ms * CROWD_TARGET_MS;
-    return n > CROWD_FLOOR ? (int)fmin(n, 1e6) : CROWD_FLOOR;
+    return (int)fmax(1, fmin(c->per_ms * CROWD_TARGET_MS, 1e6));
 }
 
 static void close_window(struct crowd *c, int64_t now_ms)
@@ -18,7 +17,7 @@ static void close_window(struct crowd *c, int64_t now_ms)
     if (crowded)
         c->limit = bound_of(c);
     else if (c->limit && c->refused && c->least_us < CROWD_TARGET_MS * 1000)
-        c->limit += c->limit / 8; /* little: its effect shows two windows later */
+        c->limit += c->limit / 8 + 1; /* little: its effect shows two windows later */
     else if (c->limit && !c->refused && c->least_us < CROWD_TARGET_MS * 1000 / 2)
         c->limit = 0;
     c->since_ms = 0;
@@ -46,9 +45,20 @@ void crowd_late(struct crowd *c, int64_t now_ms)
     c->late++;
 }
 
-bool crowd_has_room(struct crowd *c, int in_flight)
+bool crowd_is_bound(const struct crowd *c)
 {
-    if (!c->limit || in_flight < c->limit) return true;
+    return c->limit > 0;
+}
+
+static int floor_of(int crowded)
+{
+    int share = CROWD_FLOOR / (crowded > 0 ? crowded : 1);
+    return share > CROWD_FLOOR_MIN ? share : CROWD_FLOOR_MIN;
+}
+
+bool crowd_has_room(struct crowd *c, int in_flight, int crowded)
+{
+    if (!c->limit || in_flight < c->limit || in_flight < floor_of(crowded)) return true;
     c->refused++;
     return false;
 }

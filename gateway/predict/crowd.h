@@ -13,16 +13,17 @@
 #include <stdbool.h>
 
 enum {
-    CROWD_TARGET_MS = 100,
-    CROWD_LATE_MS = 150, /* the quickest of a window took longer: crowded */
+    CROWD_TARGET_MS = 300,
+    CROWD_LATE_MS = 400, /* the quickest of a window took longer: crowded */
     CROWD_WINDOW_MS = 50,
-    CROWD_FLOOR = 64, /* so many may always be in flight: a slow model fills a batch with them */
+    CROWD_FLOOR = 32,    /* so many may always be in flight: a slow model fills a batch with them… */
+    CROWD_FLOOR_MIN = 4, /* …which those who are crowded share, down to this */
 };
 
 /* Zeroed: nothing is known yet, all may pass. */
 struct crowd {
     double per_ms; /* answered, over the last windows; 0: not known */
-    int limit;     /* of requests in flight; 0: none */
+    int limit;     /* of requests in flight, unless the floor is higher; 0: none */
     int64_t since_ms;
     int answered, late, refused; /* in this window */
     int64_t least_us;
@@ -32,8 +33,11 @@ struct crowd {
 void crowd_answered(struct crowd *c, int64_t now_ms, int64_t took_us);
 void crowd_late(struct crowd *c, int64_t now_ms);
 
-/* Whether one more may join in_flight others. A refusal is remembered: the bound binds. */
-bool crowd_has_room(struct crowd *c, int in_flight);
+bool crowd_is_bound(const struct crowd *c);
+
+/* Whether one more may join in_flight others, where `crowded` tenants are bound. A refusal is remembered: the
+ * bound binds. */
+bool crowd_has_room(struct crowd *c, int in_flight, int crowded);
 
 /* How long in_flight requests take to be answered at the measured rate, 1 ms at least; 1,000 when none was
  * measured. */

@@ -98,6 +98,19 @@ static size_t living(const struct version *v, struct port **out)
     return n;
 }
 
+/* While Redis is away nobody tells who holds a version that this loop has not met yet: then any worker is
+ * asked, and one that does not hold it says so. */
+static size_t linked(const struct version *v, struct port **out)
+{
+    size_t n = 0;
+    int64_t now = clock_mono_ms();
+    for (const struct worker *w = v->owner->workers; w && n < PLACEMENT_HOLDERS_MAX; w = w->next) {
+        struct port *port = w->lost || is_shunned(v, w, now) ? NULL : open_port(w);
+        if (port) out[n++] = port;
+    }
+    return n;
+}
+
 /* Some holder is alive, although it may not be linked yet. */
 static bool has_living(const struct version *v)
 {
@@ -168,6 +181,7 @@ struct port *holders_pick(struct holders *h, const char *version_id)
     struct version *v = version_of(h, version_id);
     size_t n = living(v, open);
     if (n == 0 || clock_mono_ms() - v->fetched_ms > HOLDERS_FRESH_MS) refresh(v);
+    if (n == 0 && !redis_async_up(h->redis)) n = linked(v, open);
     if (n == 0) return NULL;
     struct port *a = open[roll(h) % n], *b = open[roll(h) % n];
     return b->outstanding < a->outstanding ? b : a;

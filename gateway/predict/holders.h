@@ -64,7 +64,8 @@ struct port *holders_pick(struct holders *h, const char *version_id);
 void holders_want(struct holders *h, const char *tenant_id, const char *version_id, uint64_t bytes);
 void holders_unwant(struct holders *h, const char *version_id);
 void holders_forget(struct holders *h, const char *version_id,
-                    const char *inc); /* it said that it does not hold it */
+                    const char *inc);         /* it said that it does not hold it */
+bool holders_linked(const struct holders *h); /* to some worker's serving thread */
 bool holders_known(struct holders *h,
                    const char *version_id); /* some living worker holds it; asks when it does not know */
 

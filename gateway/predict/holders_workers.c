@@ -200,6 +200,14 @@ void holders_poll(struct holders *h)
     holders__ask_workers(h);
 }
 
+bool holders_linked(const struct holders *h)
+{
+    for (const struct worker *w = h->workers; w; w = w->next)
+        for (size_t i = 0; i < w->ports_len; i++)
+            if (w->ports[i].link && link_up(w->ports[i].link)) return true;
+    return false;
+}
+
 void holders__free_workers(struct holders *h)
 {
     for (struct worker *w = h->workers, *next; w; w = next) {

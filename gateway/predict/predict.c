@@ -141,6 +141,7 @@ void predict__end(struct predict_request *r)
     shared_route_release(r->shadow);
     arms_close(r->arms);
     buf_dispose(&r->record);
+    buf_dispose(&r->body);
     mem_free(r);
 }
 
@@ -439,7 +440,7 @@ int predict_create(struct predict **out, struct loop *loop, const struct predict
         p->book = arms_book_create(loop, p->commands);
         p->routes = route_cache_create(p, &p->config, p->book);
         p->shadows = shadows_create(p);
-        p->admission = admission_create(p->commands);
+        p->admission = admission_create(p->commands, p->config.loops);
         *out = p;
         return 0;
     }
@@ -466,7 +467,25 @@ void predict_free(struct predict *p)
 
 bool predict_ready(const struct predict *p)
 {
-    return redis_async_up(p->commands);
+    return redis_async_up(p->commands) || holders_linked(p->holders);
+}
+
+void predict_stats_add(struct predict_stats *sum, const struct predict_stats *one)
+{
+    sum->requests += one->requests;
+    sum->answered += one->answered;
+    sum->failed += one->failed;
+    sum->limited += one->limited;
+    sum->overloaded += one->overloaded;
+    sum->timed_out += one->timed_out;
+    sum->cancelled += one->cancelled;
+    sum->resent += one->resent;
+    sum->placed_waits += one->placed_waits;
+    sum->rows += one->rows;
+    sum->compute_us += one->compute_us;
+    sum->queue_us += one->queue_us;
+    sum->batch_rows += one->batch_rows;
+    sum->pending += one->pending;
 }
 
 void predict_stats(const struct predict *p, struct predict_stats *out)

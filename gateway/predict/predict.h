@@ -64,7 +64,8 @@ struct model_route {
 struct route_lookup;
 
 struct predict_config {
-    int loop_index;
+    int loop_index, loops; /* of this gateway */
+    const char *inc;       /* of the gateway: what its usage totals are kept under; borrowed for the call */
     const struct redis_address *redis; /* borrowed until predict_free */
     size_t body_limit_bytes;           /* 0: 32 MiB */
     int timeout_ms;                    /* deadline of a request that names none; 0: 10,000 */
@@ -109,7 +110,8 @@ void predict_free(struct predict *p);
 
 /* Drops the routes that c is about. */
 void predict_forget(struct predict *p, const struct changed *c);
-bool predict_ready(const struct predict *p); /* Redis is reachable: for /readyz of this loop */
+/* For /readyz of this loop: Redis is reachable, or away while workers that are known go on answering. */
+bool predict_ready(const struct predict *p);
 
 /* rc 0: a is the answer; ERR_NOT_FOUND is remembered for a moment too (with its own words when its field is
  * version_policy: the version exists and is not served); any other failure is passed on and not remembered.
@@ -157,10 +159,14 @@ void predict_run(struct predict *p, struct exchange *x, const struct predict_cal
  * Finishes x. */
 void predict_fail(struct exchange *x, const struct err *e);
 
+/* limited, overloaded and timed_out are part of failed. Of what was answered: its rows, its share of the
+ * computing, its waiting in the worker, and the rows of the batches that it ran in, added up. */
 struct predict_stats {
     int64_t requests, answered, failed, limited, overloaded, timed_out, cancelled, resent, placed_waits;
+    int64_t rows, compute_us, queue_us, batch_rows;
     int64_t pending;
 };
+void predict_stats_add(struct predict_stats *sum, const struct predict_stats *one);
 void predict_stats(const struct predict *p, struct predict_stats *out); /* the loop's thread */
 
 #endif

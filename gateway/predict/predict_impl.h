@@ -5,6 +5,7 @@
 
 #include "gateway/predict/admission.h"
 #include "gateway/predict/arms.h"
+#include "gateway/predict/biller.h"
 #include "gateway/predict/holders.h"
 #include "gateway/predict/infer.h"
 #include "gateway/predict/predict.h"
@@ -13,11 +14,18 @@
 
 struct event;
 
-enum { PREDICT_BUCKETS = 1024, PREDICT_REF_MAX = 80, PREDICT_ATTEMPTS_MAX = 6 };
+enum { PREDICT_BUCKETS = 1024, PREDICT_REF_MAX = 80, PREDICT_ATTEMPTS_MAX = 6, PREDICT_TURN_MAX = 256 };
 
-/*  ADMISSION ─▶ ROUTE ─▶ BODY ─▶ PLACING ◀─▶ SENT ─▶ answered and freed. From any state: the client leaves,
- * the deadline passes, or it fails. */
-enum request_state { REQUEST_ADMISSION, REQUEST_ROUTE, REQUEST_BODY, REQUEST_PLACING, REQUEST_SENT };
+/*  ADMISSION ─▶ ROUTE ─▶ BODY ─▶ PLACING ◀─▶ SENT ─▶ ANSWERED ─▶ counted, answered and freed. From any state:
+ * the client leaves, the deadline passes (not in ANSWERED), or it fails. */
+enum request_state {
+    REQUEST_ADMISSION,
+    REQUEST_ROUTE,
+    REQUEST_BODY,
+    REQUEST_PLACING,
+    REQUEST_SENT,
+    REQUEST_ANSWERED
+};
 
 struct predict_request {
     uint64_t id;
@@ -39,8 +47,11 @@ struct predict_request {
     struct event *deadline;     /* owned */
     struct port *port;          /* SENT: who has it */
     int attempts;
-    bool answered;               /* SENT: its answer has come */
-    int64_t took_us;             /* for admission_leave */
+    bool answered;   /* SENT: its answer has come */
+    struct buf body; /* owned; ANSWERED: its reply, of which json_len bytes are JSON; 0: all */
+    size_t json_len;
+    int64_t compute_us, queue_us, batch_rows; /* ANSWERED: as its reply told */
+    int64_t took_us;                          /* for admission_leave */
     struct arms *arms;           /* where its alias's calls are counted, a reference; NULL: they are not */
     enum rollout_arm arm;        /* which of its versions got the call */
     int64_t sent_us;             /* SENT: since when */
@@ -55,11 +66,15 @@ struct predict {
     struct route_cache *routes;
     struct admission *admission;
     struct holders *holders;
+    struct biller *biller;
     struct arms_book *book;
     struct shadows *shadows;
     struct predict_request *buckets[PREDICT_BUCKETS];
     struct predict_request *first, *last;
     uint64_t next_id;
+    uint64_t answered[PREDICT_TURN_MAX]; /* ids of requests in ANSWERED, and of some that have ended since */
+    size_t answered_len;
+    struct event *settle; /* counts and answers them at the end of this turn of the loop */
     bool freeing;
     struct event *retry;            /* what could not be sent is tried again */
     struct message_tensor *scratch; /* MESSAGE_TENSORS_MAX */

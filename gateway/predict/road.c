@@ -1,8 +1,7 @@
 /* The worker's half of the predict road: sending to a holder, taking its answers, and sending again what was
  * lost on the way.
  *
- * Predictions are pure, so a request may be sent any number of times; the first answer counts, and only a
- * first sending is billed. */
+ * Predictions are pure, so a request may be sent any number of times; the first answer counts. */
 #include "gateway/predict/predict_impl.h"
 #include "gateway/predict/shadow.h"
 
@@ -47,10 +46,8 @@ static void wait_for_holder(struct predict_request *r)
     holders_want(r->owner->holders, route->tenant_id, route->version_id, route->bytes);
 }
 
-/* The worker may have it and may not: somebody is to compute it, and nobody to count it twice. */
 static void send_again(struct predict_request *r)
 {
-    message_mark_resent(&r->record);
     r->owner->stats.resent++;
     predict__place(r);
 }
@@ -162,12 +159,70 @@ static bool outputs_fit(const struct predict_request *r, const struct message *m
     return true;
 }
 
+static void count(struct predict_stats *s, const struct predict_request *r)
+{
+    s->answered++;
+    s->rows += r->infer.rows;
+    s->compute_us += r->compute_us;
+    s->queue_us += r->queue_us;
+    s->batch_rows += r->batch_rows;
+}
+
+static void reply(struct predict_request *r)
+{
+    struct exchange *x = r->x;
+    struct buf body = r->body;
+    size_t json_len = r->json_len;
+    char text[24];
+    r->body = (struct buf){0};
+    count(&r->owner->stats, r);
+    predict__tell_rate(r);
+    exchange_on_cancel(x, NULL, NULL);
+    predict__end(r);
+    if (json_len) {
+        snprintf(text, sizeof text, "%zu", json_len);
+        exchange_header(x, "Inference-Header-Content-Length", text);
+    }
+    exchange_reply(x, 200, json_len ? "application/octet-stream" : "application/json", body.data, body.len);
+    buf_dispose(&body);
+}
+
+/* Replies may end other requests (a connection breaks) and bring new ones, but none that is answered already.
+ */
+static void settle(struct predict *p)
+{
+    size_t n = p->answered_len;
+    struct predict_request *r;
+    for (size_t i = 0; i < n; i++)
+        if ((r = predict__find(p, p->answered[i])) != NULL)
+            biller_count(p->biller, r->tenant_id, r->route->route.version_id, r->infer.rows, r->compute_us);
+    biller_publish(p->biller);
+    for (size_t i = 0; i < n; i++)
+        if ((r = predict__find(p, p->answered[i])) != NULL) reply(r);
+    p->answered_len = 0;
+}
+
+static void on_settle(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    settle(arg);
+}
+
+/* A turn's answers are counted together, and only then sent (gateway/predict/biller.h). */
+static void settle_soon(struct predict_request *r)
+{
+    struct predict *p = r->owner;
+    p->answered[p->answered_len++] = r->id;
+    if (p->answered_len == PREDICT_TURN_MAX)
+        settle(p);
+    else
+        event_active(p->settle, EV_TIMEOUT, 0);
+}
+
+/* The reply waits encoded: m's tensors do not live beyond the call. */
 static void answer(struct predict_request *r, const struct message *m)
 {
     struct infer_answer a = {&r->route->route, m->tensors, m->tensors_len};
-    struct buf body = {0};
-    size_t json_len = 0;
-    char text[24];
     struct err e = {0};
     if (!outputs_fit(r, m)) {
         err_set(&e, ERR_INTERNAL, NULL, "a worker sent %zu outputs that do not fit %zu of %lld rows",
@@ -175,28 +230,23 @@ static void answer(struct predict_request *r, const struct message *m)
         predict__fail(r, &e);
         return;
     }
-    r->protocol->encode(&r->infer, &a, &body, &json_len);
-    if (body.failed) {
+    r->protocol->encode(&r->infer, &a, &r->body, &r->json_len);
+    if (r->body.failed) {
         err_set(&e, ERR_OVERLOAD, NULL, "no memory for the reply now");
         e.retry_after_ms = 1000;
         predict__fail(r, &e);
-    } else {
-        struct exchange *x = r->x;
-        r->owner->stats.answered++;
-        r->took_us = clock_mono_us() - r->sent_us;
-        if (r->arms) arms_answered(r->arms, r->arm, r->took_us);
-        if (r->shadowed) shadow_on_primary(r->owner->shadows, r->id, m);
-        predict__tell_rate(r);
-        exchange_on_cancel(x, NULL, NULL);
-        predict__end(r);
-        if (json_len) {
-            snprintf(text, sizeof text, "%zu", json_len);
-            exchange_header(x, "Inference-Header-Content-Length", text);
-        }
-        exchange_reply(x, 200, json_len ? "application/octet-stream" : "application/json", body.data,
-                       body.len);
+        return;
     }
-    buf_dispose(&body);
+    r->took_us = clock_mono_us() - r->sent_us;
+    r->compute_us = m->reply.compute_us;
+    r->queue_us = m->reply.queue_us;
+    r->batch_rows = m->reply.batch_rows;
+    if (r->arms) arms_answered(r->arms, r->arm, r->took_us);
+    if (r->shadowed) shadow_on_primary(r->owner->shadows, r->id, m);
+    predict__recall(r);
+    event_del(r->deadline);
+    r->state = REQUEST_ANSWERED;
+    settle_soon(r);
 }
 
 static void on_reply(struct predict *p, const struct port *from, const struct message *m)
@@ -270,8 +320,11 @@ int predict__road_open(struct predict *p, struct err *e)
     p->events = connect_as(p, "events", on_events_state);
     redis_async_subscribe(p->events, channels, 2, on_published, p);
     p->holders = holders_create(p->loop, p->commands, &holders);
+    p->biller = biller_create(p->loop, p->commands, p->config.inc, p->config.loop_index);
+    p->settle = event_new(loop_base(p->loop), -1, 0, on_settle, p);
     p->retry = event_new(loop_base(p->loop), -1, EV_PERSIST, on_retry, p);
-    if (!p->retry) return err_set(e, ERR_NOMEM, NULL, "no memory for a timer of the predict road");
+    if (!p->retry || !p->settle)
+        return err_set(e, ERR_NOMEM, NULL, "no memory for the events of the predict road");
     event_add(p->retry, &(struct timeval){.tv_usec = RETRY_MS * 1000});
     return 0;
 }
@@ -279,7 +332,10 @@ int predict__road_open(struct predict *p, struct err *e)
 void predict__road_close(struct predict *p)
 {
     if (p->retry) event_free(p->retry);
+    if (p->settle) event_free(p->settle);
+    biller_publish(p->biller); /* what was counted for shadows */
     redis_async_free(p->events);
     redis_async_free(p->commands);
+    biller_free(p->biller);
     holders_free(p->holders);
 }

@@ -22,6 +22,7 @@ struct shadow {
     struct arms *arms;          /* a reference */
     struct port *port;          /* who has it; NULL once it has answered */
     int64_t sent_us, deadline_us;
+    int64_t rows;
     size_t record_bytes;
     struct buf kept[SIDES]; /* their answers, as records; owned */
     struct shadow *next;
@@ -51,13 +52,18 @@ static void leave_port(struct shadow *d)
     d->port = NULL;
 }
 
+static size_t bytes_of(const struct shadow *d)
+{
+    return d->record_bytes + d->kept[PRIMARY].len + d->kept[COPY].len;
+}
+
 static void drop(struct shadows *s, struct shadow *d)
 {
     struct shadow **slot = &s->first;
     while (*slot != d) slot = &(*slot)->next;
     *slot = d->next;
     s->n--;
-    s->bytes -= d->record_bytes + d->kept[PRIMARY].len + d->kept[COPY].len;
+    s->bytes -= bytes_of(d);
     leave_port(d);
     shared_route_release(d->route);
     arms_close(d->arms);
@@ -126,9 +132,41 @@ static bool copy_call(struct shadows *s, const struct predict_request *r, uint64
     return !out->failed;
 }
 
+/* What one tenant has in flight: copies, of these at one port, and bytes. */
+struct load {
+    size_t n, at_port, bytes;
+};
+
+static struct load load_of(const struct shadows *s, const char *tenant_id, const struct port *port)
+{
+    struct load l = {0};
+    for (const struct shadow *d = s->first; d; d = d->next) {
+        if (strcmp(d->route->route.tenant_id, tenant_id) != 0) continue;
+        l.n++;
+        l.at_port += port && d->port == port;
+        l.bytes += bytes_of(d);
+    }
+    return l;
+}
+
+/* How much more a tenant may take of what all share: with it, as much is free as the tenant has. So one alone
+ * gets half, two a third each, and whoever has nothing yet finds something left. */
+static size_t share(size_t most, size_t taken, size_t of_tenant)
+{
+    size_t used = taken + of_tenant;
+    return used < most ? (most - used) / 2 : 0;
+}
+
 static bool has_room(const struct shadows *s, const struct predict_request *r)
 {
-    return s->n < SHADOWS_MAX && r->record.len <= CALL_MAX && s->bytes + r->record.len <= SHADOW_BYTES_MAX;
+    struct load l = load_of(s, r->tenant_id, NULL);
+    return share(SHADOWS_MAX, s->n, l.n) > 0 && r->record.len <= CALL_MAX &&
+           r->record.len <= share(SHADOW_BYTES_MAX, s->bytes, l.bytes);
+}
+
+static bool is_busy(const struct shadows *s, const struct predict_request *r, const struct port *port)
+{
+    return share(SHADOW_BUSY, (size_t)port->outstanding, load_of(s, r->tenant_id, port).at_port) == 0;
 }
 
 static bool send_copy(struct shadows *s, struct predict_request *r)
@@ -139,7 +177,7 @@ static bool send_copy(struct shadows *s, struct predict_request *r)
     if (r->state != REQUEST_SENT || !has_room(s, r)) return false;
     struct port *port = holders_pick(s->p->holders, r->shadow->route.version_id);
     if (!port) want(s, r->shadow);
-    bool sent = port && port->outstanding < SHADOW_BUSY && copy_call(s, r, id, &record, &deadline_us) &&
+    bool sent = port && !is_busy(s, r, port) && copy_call(s, r, id, &record, &deadline_us) &&
                 link_send(port->link, record.data, record.len) == 0;
     if (sent) {
         struct shadow *d = mem_alloc(1, sizeof *d);
@@ -150,6 +188,7 @@ static bool send_copy(struct shadows *s, struct predict_request *r)
                              .port = port,
                              .sent_us = clock_mono_us(),
                              .deadline_us = deadline_us,
+                             .rows = r->infer.rows,
                              .record_bytes = record.len,
                              .next = s->first};
         s->p->next_id++;
@@ -205,12 +244,12 @@ static void on_compare(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-/* m's tensors are whoever called's: they are copied, as far as all copies together have room. */
+/* m's tensors are whoever called's: they are copied, as far as the tenant's copies have room. */
 static void keep(struct shadows *s, struct shadow *d, enum side side, const struct message *m)
 {
     struct buf *to = &d->kept[side];
-    size_t left = s->bytes < SHADOW_BYTES_MAX ? SHADOW_BYTES_MAX - s->bytes : 1;
-    to->limit = left < CALL_MAX ? left : CALL_MAX;
+    size_t left = share(SHADOW_BYTES_MAX, s->bytes, load_of(s, d->route->route.tenant_id, NULL).bytes);
+    to->limit = left < 1 ? 1 : left < CALL_MAX ? left : CALL_MAX;
     message_encode(to, m);
     s->bytes += to->len;
     if (to->failed) {
@@ -225,6 +264,13 @@ void shadow_on_primary(struct shadows *s, uint64_t request_id, const struct mess
 {
     struct shadow *d = find_primary(s, request_id);
     if (d) keep(s, d, PRIMARY, m);
+}
+
+/* It is written to Redis with the next answer's, or within a second. */
+static void count(struct shadows *s, const struct shadow *d, const struct message *m)
+{
+    const struct model_route *route = &d->route->route;
+    biller_count(s->p->biller, route->tenant_id, route->version_id, d->rows, m->reply.compute_us);
 }
 
 bool shadow_on_reply(struct shadows *s, const struct port *from, const struct message *m)
@@ -242,6 +288,7 @@ bool shadow_on_reply(struct shadows *s, const struct port *from, const struct me
         arms_failed(d->arms, ROLLOUT_SHADOW);
         drop(s, d);
     } else { /* a refusal of the input is an answer too: another one than the primary's */
+        if (m->reply.code == 0) count(s, d, m);
         arms_answered(d->arms, ROLLOUT_SHADOW, clock_mono_us() - d->sent_us);
         keep(s, d, COPY, m);
     }

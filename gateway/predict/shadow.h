@@ -14,7 +14,9 @@
 #include "queue/message.h"
 
 /* In flight on one loop: copies, and their bytes with what they keep of answers. BUSY: requests of this loop
- * that a worker has, from which on it gets no copy. */
+ * that a worker's thread has, from which on it gets no copy. All tenants share them: of each, a tenant's
+ * copies have at most as much as they leave free, so that nobody's backlog keeps somebody else's copies out.
+ */
 enum { SHADOWS_MAX = 64, SHADOW_BYTES_MAX = 32 << 20, SHADOW_BUSY = 16 };
 
 struct shadows;

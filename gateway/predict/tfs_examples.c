@@ -1,5 +1,5 @@
-/* TensorFlow Serving's :classify and :regress: rows as examples of named features, answered by the class that
- * was chosen, or by the value. */
+/* TensorFlow Serving's :classify and :regress: rows as examples of named features, answered by the classes
+ * with their probabilities, or by the value. */
 #include "gateway/predict/tfs_internal.h"
 
 #include <stdio.h>
@@ -10,6 +10,10 @@
 /* The context is read anew for each example: in all as much of it as a request may be long that writes it out
  * in each. */
 enum { CONTEXT_READ_MAX = 32 * 1024 * 1024 };
+
+/* An answer names every class in each example: in all as many bytes of names, so that a short request does
+ * not keep a loop at writing. */
+enum { NAMES_WRITTEN_MAX = 32 * 1024 * 1024 };
 
 /* The members of the body while they arrive in any order: the rows are read when both are known. */
 struct body {
@@ -171,11 +175,38 @@ static int classify_suits(const struct signature *s, struct err *e)
                    "this model does not tell classes apart; :predict gives what it has");
 }
 
+static const struct signature_classes *classes_of(const struct signature *s)
+{
+    return &s->outputs[signature_output_find(s, "probabilities")].classes;
+}
+
 static int classify_decode(struct infer *r, const char *body, size_t len, size_t json_len, struct err *e)
 {
     (void)json_len;
     int rc = classify_suits(r->signature, e);
-    return rc ? rc : decode(r, body, len, e);
+    if (rc == 0) rc = decode(r, body, len, e);
+    if (rc) return rc;
+    const struct signature_classes *c = classes_of(r->signature);
+    if (c->json_len * (size_t)r->rows > NAMES_WRITTEN_MAX)
+        return err_set(e, ERR_TOO_LARGE, "examples",
+                       "examples: the names of %zu classes for each of %lld examples come to more than %d "
+                       "bytes; send the examples in several requests, or call :predict",
+                       c->n, (long long)r->rows, NAMES_WRITTEN_MAX);
+    return 0;
+}
+
+/* Every class with its probability. A row's width is c->n. */
+static void write_all(struct buf *out, const struct signature_classes *c, struct tensor_cursor *scores)
+{
+    size_t len;
+    for (size_t i = 0; i < c->n; i++) {
+        const char *name = signature_class(c, i, &len);
+        buf_str(out, i ? "],[" : "[[");
+        buf_append(out, name, len);
+        buf_char(out, ',');
+        tensor_write_row(scores, out);
+    }
+    buf_str(out, "]]");
 }
 
 /* The greatest of a row's probabilities: the one of the label. */
@@ -204,20 +235,39 @@ static void write_label(struct buf *out, struct tensor_cursor *c)
     if (number) buf_char(out, '"');
 }
 
+/* The class that was chosen: of versions whose signature names none. */
+static void write_chosen(struct buf *out, struct tensor_cursor *labels, const struct message_tensor *scores,
+                         int64_t row)
+{
+    buf_str(out, "[[");
+    write_label(out, labels);
+    buf_char(out, ',');
+    write_score(out, scores, row);
+    buf_str(out, "]]");
+}
+
 static void classify_encode(const struct infer *r, const struct infer_answer *a, struct buf *out,
                             size_t *json_len)
 {
     const struct message_tensor *scores = &a->tensors[signature_output_find(r->signature, "probabilities")];
-    struct tensor_cursor labels;
+    const struct signature_classes *classes = classes_of(r->signature);
+    struct message_tensor each = *scores; /* its elements as rows of their own */
+    struct tensor_cursor labels, score;
+    size_t elements = 0;
+    message_tensor_elements(scores, &elements);
+    bool named = classes->n && elements == classes->n * (size_t)r->rows;
+    each.ndim = 1;
+    each.dims[0] = (int64_t)elements;
+    tensor_cursor_init(&score, &each);
     tensor_cursor_init(&labels, &a->tensors[signature_output_find(r->signature, "label")]);
     *json_len = 0;
     buf_str(out, "{\"result\":[");
     for (int64_t row = 0; row < r->rows; row++) {
-        buf_str(out, row ? ",[[" : "[[");
-        write_label(out, &labels);
-        buf_char(out, ',');
-        write_score(out, scores, row);
-        buf_str(out, "]]");
+        if (row) buf_char(out, ',');
+        if (named)
+            write_all(out, classes, &score);
+        else
+            write_chosen(out, &labels, scores, row);
     }
     buf_str(out, "]}");
 }

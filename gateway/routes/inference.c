@@ -8,6 +8,7 @@
 #include "gateway/dispatch.h"
 #include "gateway/predict/predict.h"
 #include "gateway/routes/prefer.h"
+#include "learn/spec/signature.h"
 #include "store/version.h"
 
 enum { VERSIONS_SHOWN = 100, SIGNATURE_TOKENS_MAX = 200000 };
@@ -175,13 +176,16 @@ static int find(struct api_call *c, struct version *v, struct version_list *all,
 static int signature_members(struct json_writer *w, const char *signature, struct err *e)
 {
     cJSON *tree = NULL;
+    struct signature *s = NULL;
     int rc = json_parse(&tree, signature, strlen(signature), SIGNATURE_TOKENS_MAX, e);
+    if (rc == 0) rc = signature_from_json(&s, tree, "signature", e);
+    cJSON_Delete(tree);
     if (rc != 0) return err_set(e, ERR_CORRUPT, NULL, "a version's signature cannot be read: %s", e->message);
     jw_name(w, "inputs");
-    jw_node(w, cJSON_GetObjectItemCaseSensitive(tree, "inputs"));
+    signature_tensors_to_json(s->inputs, s->n_inputs, w);
     jw_name(w, "outputs");
-    jw_node(w, cJSON_GetObjectItemCaseSensitive(tree, "outputs"));
-    cJSON_Delete(tree);
+    signature_tensors_to_json(s->outputs, s->n_outputs, w);
+    signature_free(s);
     return 0;
 }
 

@@ -2,7 +2,6 @@
 #include "gateway/routes/routes.h"
 
 #include <stdio.h>
-#include "base/mem.h"
 #include "gateway/routes/aliases.h"
 #include "gateway/routes/models.h"
 #include "queue/rollout.h"
@@ -58,18 +57,20 @@ static void rollout_write(struct json_writer *w, const struct alias *a, const st
     jw_obj_end(w);
 }
 
+static int add_writer(void *arg, const char *writer, const struct rollout_counts *counts, struct err *e)
+{
+    (void)writer, (void)e;
+    rollout_add(arg, counts);
+    return 0;
+}
+
 static int add_counts(struct api_call *c, const struct alias *a, struct rollout_counts *sum, struct err *e)
 {
     struct rollout_id id = {.etag = a->etag};
-    struct rollout_row *rows;
-    size_t n;
     snprintf(id.tenant_id, sizeof(id.tenant_id), "%s", c->who->tenant_id);
     snprintf(id.model, sizeof(id.model), "%s", a->model);
     snprintf(id.alias, sizeof(id.alias), "%s", a->name);
-    int rc = rollout_read(c->redis, &id, &rows, &n, e);
-    for (size_t i = 0; rc == 0 && i < n; i++) rollout_add(sum, &rows[i].counts);
-    mem_free(rows);
-    return rc;
+    return rollout_read(c->redis, &id, add_writer, sum, e);
 }
 
 int aliases_rollout(struct api_call *c, struct err *e)

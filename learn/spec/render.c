@@ -118,29 +118,35 @@ static int inputs(struct signature *s, const struct resolved *r, const struct sc
     return 0;
 }
 
+static int outputs(struct signature *s, const struct resolved *r, struct err *e)
+{
+    struct signature_tensor *t = s->outputs = mem_alloc(2, sizeof *s->outputs);
+    s->n_outputs = 1;
+    if (r->task == TASK_SEQUENCE) {
+        tensor(&t[0], "text", DATATYPE_BYTES, 0, NULL);
+        return 0;
+    }
+    if (r->task == TASK_REGRESSION) {
+        tensor(&t[0], "prediction", DATATYPE_FP32, r->target_width > 1, &r->target_width);
+        return 0;
+    }
+    int64_t classes = (int64_t)r->n_classes;
+    s->n_outputs = 2;
+    tensor(&t[0], "probabilities", DATATYPE_FP32, 1, &classes);
+    tensor(&t[1], "label", r->integer_labels ? DATATYPE_INT64 : DATATYPE_BYTES, 0, NULL);
+    return signature_name_classes(&t[0], r->n_classes, r->class_texts, r->class_integers, e);
+}
+
 int resolved_signature(struct signature **out, const struct resolved *r, const struct schema *train,
                        struct err *e)
 {
     struct signature *s = mem_alloc(1, sizeof *s);
     int rc = inputs(s, r, train, e);
+    if (!rc) rc = outputs(s, r, e);
     *out = NULL;
-    if (rc) {
+    if (rc)
         signature_free(s);
-        return rc;
-    }
-    s->outputs = mem_alloc(2, sizeof *s->outputs);
-    if (r->task == TASK_CLASSIFICATION) {
-        int64_t classes = (int64_t)r->n_classes;
-        s->n_outputs = 2;
-        tensor(&s->outputs[0], "probabilities", DATATYPE_FP32, 1, &classes);
-        tensor(&s->outputs[1], "label", r->integer_labels ? DATATYPE_INT64 : DATATYPE_BYTES, 0, NULL);
-    } else if (r->task == TASK_SEQUENCE) {
-        s->n_outputs = 1;
-        tensor(&s->outputs[0], "text", DATATYPE_BYTES, 0, NULL);
-    } else {
-        s->n_outputs = 1;
-        tensor(&s->outputs[0], "prediction", DATATYPE_FP32, r->target_width > 1, &r->target_width);
-    }
-    *out = s;
-    return 0;
+    else
+        *out = s;
+    return rc;
 }

@@ -1,8 +1,10 @@
-/* Signatures: names of datatypes, JSON both ways. */
+/* Signatures: names of datatypes and of classes, JSON both ways. */
 #include "learn/spec/signature.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -34,9 +36,19 @@ size_t datatype_bytes(enum datatype t)
     return datatypes[t].bytes;
 }
 
+void signature_classes_dispose(struct signature_classes *c)
+{
+    mem_free(c->json);
+    mem_free(c->end);
+    *c = (struct signature_classes){0};
+}
+
 static void free_list(struct signature_tensor *list, size_t n)
 {
-    for (size_t i = 0; list && i < n; i++) mem_free(list[i].name);
+    for (size_t i = 0; list && i < n; i++) {
+        mem_free(list[i].name);
+        signature_classes_dispose(&list[i].classes);
+    }
     mem_free(list);
 }
 
@@ -72,10 +84,47 @@ int signature_output_find(const struct signature *s, const char *name)
     return find(s->outputs, s->n_outputs, name);
 }
 
-static void list_to_json(const char *name, const struct signature_tensor *list, size_t n,
-                         struct json_writer *w)
+/* ---- classes ---- */
+
+/* Stops where there are too many bytes. */
+static void write_names(struct buf *json, uint32_t *end, size_t n, const char *const *texts,
+                        const int64_t *integers)
 {
-    jw_name(w, name);
+    struct json_writer w;
+    char decimal[24];
+    jw_init(&w, json);
+    jw_arr(&w);
+    for (size_t i = 0; i < n && json->len <= SIGNATURE_MAX_CLASSES_BYTES; i++) {
+        if (!texts) snprintf(decimal, sizeof decimal, "%lld", (long long)integers[i]);
+        jw_str(&w, texts ? texts[i] : decimal);
+        end[i] = (uint32_t)json->len;
+    }
+    jw_arr_end(&w);
+}
+
+int signature_name_classes(struct signature_tensor *t, size_t n, const char *const *texts,
+                           const int64_t *integers, struct err *e)
+{
+    struct buf json = {0};
+    assert(t->rank > 1 && (int64_t)n == t->shape[t->rank - 1] && !t->classes.n);
+    if (n > SIGNATURE_MAX_CLASSES) return 0;
+    struct signature_classes c = {.n = n, .end = mem_try_alloc(n, sizeof *c.end)};
+    if (c.end) write_names(&json, c.end, n, texts, integers);
+    bool failed = !c.end || json.failed, fits = json.len <= SIGNATURE_MAX_CLASSES_BYTES;
+    c.json_len = json.len;
+    c.json = buf_steal(&json);
+    if (!failed && fits)
+        t->classes = c;
+    else
+        signature_classes_dispose(&c);
+    return failed ? err_set(e, ERR_NOMEM, NULL, "no memory for the names of the classes") : 0;
+}
+
+/* ---- JSON ---- */
+
+static void tensors_to_json(const struct signature_tensor *list, size_t n, bool classes,
+                            struct json_writer *w)
+{
     jw_arr(w);
     for (size_t i = 0; i < n; i++) {
         jw_obj(w);
@@ -85,16 +134,27 @@ static void list_to_json(const char *name, const struct signature_tensor *list, 
         jw_arr(w);
         for (int k = 0; k < list[i].rank; k++) jw_int(w, list[i].shape[k]);
         jw_arr_end(w);
+        if (classes && list[i].classes.n) {
+            jw_name(w, "classes");
+            jw_raw(w, list[i].classes.json, list[i].classes.json_len);
+        }
         jw_obj_end(w);
     }
     jw_arr_end(w);
 }
 
+void signature_tensors_to_json(const struct signature_tensor *list, size_t n, struct json_writer *w)
+{
+    tensors_to_json(list, n, false, w);
+}
+
 void signature_to_json(const struct signature *s, struct json_writer *w)
 {
     jw_obj(w);
-    list_to_json("inputs", s->inputs, s->n_inputs, w);
-    list_to_json("outputs", s->outputs, s->n_outputs, w);
+    jw_name(w, "inputs");
+    tensors_to_json(s->inputs, s->n_inputs, false, w);
+    jw_name(w, "outputs");
+    tensors_to_json(s->outputs, s->n_outputs, true, w);
     jw_obj_end(w);
 }
 
@@ -113,17 +173,40 @@ static int shape_from_json(struct signature_tensor *t, const cJSON *list, const 
     return 0;
 }
 
-static int tensor_from_json(struct signature_tensor *t, const cJSON *node, const char *path, struct err *e)
+static int classes_from_json(struct signature_tensor *t, const cJSON *list, const char *path, struct err *e)
+{
+    size_t n = (size_t)cJSON_GetArraySize(list), read = 0;
+    int64_t last = t->shape[t->rank - 1]; /* -1 where there is none but the rows */
+    if ((int64_t)n != last)
+        return err_set(e, ERR_INVALID, path,
+                       "classes are as many as the shape's last dimension has, besides the rows; not %zu", n);
+    const char **texts = mem_try_alloc(n, sizeof *texts);
+    if (!texts) return err_set(e, ERR_NOMEM, path, "no memory for the names of the classes");
+    for (const cJSON *item = list->child; item && cJSON_IsString(item); item = item->next)
+        texts[read++] = item->valuestring;
+    int rc = read == n ? signature_name_classes(t, n, texts, NULL, e)
+                       : err_set(e, ERR_INVALID, path, "the name of a class is a text");
+    mem_free(texts);
+    return rc || t->classes.n
+               ? rc
+               : err_set(e, ERR_INVALID, path, "the names of classes may take at most %d bytes",
+                         SIGNATURE_MAX_CLASSES_BYTES);
+}
+
+static int tensor_from_json(struct signature_tensor *t, const cJSON *node, bool output, const char *path,
+                            struct err *e)
 {
     struct json_obj o;
     const char *name = NULL, *datatype = NULL;
-    const cJSON *shape = NULL;
+    const cJSON *shape = NULL, *classes = NULL;
     char at[JSON_PATH_MAX];
     int rc;
     if ((rc = json_obj_open(&o, node, path, e)) ||
         (rc = json_take_str(&o, "name", 1, SIGNATURE_MAX_NAME, &name, e)) ||
         (rc = json_take_str(&o, "datatype", 1, 8, &datatype, e)) ||
-        (rc = json_take_array(&o, "shape", 1, SIGNATURE_MAX_RANK, &shape, e)) || (rc = json_obj_close(&o, e)))
+        (rc = json_take_array(&o, "shape", 1, SIGNATURE_MAX_RANK, &shape, e)) ||
+        (output && (rc = json_opt_array(&o, "classes", 1, SIGNATURE_MAX_CLASSES, &classes, e))) ||
+        (rc = json_obj_close(&o, e)))
         return rc;
     t->name = mem_strdup(name);
     int type = datatype_of(datatype);
@@ -131,11 +214,13 @@ static int tensor_from_json(struct signature_tensor *t, const cJSON *node, const
     if (type < 0) return err_set(e, ERR_INVALID, at, "\"%s\" is no known datatype", datatype);
     t->datatype = (enum datatype)type;
     json_path_name(at, path, "shape");
-    return shape_from_json(t, shape, at, e);
+    if ((rc = shape_from_json(t, shape, at, e)) || !classes) return rc;
+    json_path_name(at, path, "classes");
+    return classes_from_json(t, classes, at, e);
 }
 
 static int list_from_json(struct signature_tensor **list, size_t *n, struct json_obj *o, const char *name,
-                          struct err *e)
+                          bool output, struct err *e)
 {
     const cJSON *array = NULL;
     char path[JSON_PATH_MAX], at[JSON_PATH_MAX];
@@ -146,7 +231,7 @@ static int list_from_json(struct signature_tensor **list, size_t *n, struct json
     if (!*list) return err_set(e, ERR_NOMEM, path, "no memory for the signature");
     for (const cJSON *item = array->child; item && !rc; item = item->next) {
         json_path_index(at, path, *n);
-        rc = tensor_from_json(&(*list)[(*n)++], item, at, e);
+        rc = tensor_from_json(&(*list)[(*n)++], item, output, at, e);
     }
     return rc;
 }
@@ -158,8 +243,9 @@ int signature_from_json(struct signature **out, const cJSON *node, const char *p
     int rc;
     *out = NULL;
     if ((rc = json_obj_open(&o, node, path, e)) ||
-        (rc = list_from_json(&s->inputs, &s->n_inputs, &o, "inputs", e)) ||
-        (rc = list_from_json(&s->outputs, &s->n_outputs, &o, "outputs", e)) || (rc = json_obj_close(&o, e)))
+        (rc = list_from_json(&s->inputs, &s->n_inputs, &o, "inputs", false, e)) ||
+        (rc = list_from_json(&s->outputs, &s->n_outputs, &o, "outputs", true, e)) ||
+        (rc = json_obj_close(&o, e)))
         signature_free(s);
     else
         *out = s;

@@ -4,6 +4,7 @@ import json
 import random
 import struct
 import threading
+import time
 
 import pytest
 
@@ -410,6 +411,26 @@ def test_requests_are_counted_where_they_were_answered(own):
         tfs(own, "mixed", {"instances": [{"size": 0.5, "colour": "red"}] * n})
     tfs(own, "mixed", {"instances": [{"size": 1.0, "colour": "purple"}]}, 400)
     wait_until(lambda: usage_rows(own, "mixed") == (before[0] + 3, before[1] + 6), "the usage to be counted")
+
+
+def test_metrics_tell_how_predictions_ended_and_what_they_cost(platform, own):
+    def counters():
+        lines = [line.rsplit(" ", 1) for line in wire.ops(platform, "/metrics").body.decode().splitlines() if line.startswith("tenor_gateway_predict")]
+        return {name: float(value) for name, value in lines}
+
+    time.sleep(1.1)  # they are a second old at most
+    before = counters()
+    for n in (1, 2, 3):
+        tfs(own, "mixed", {"instances": [{"size": 0.5, "colour": "red"}] * n})
+    tfs(own, "mixed", {"instances": [{"size": 1.0, "colour": "purple"}]}, 400)
+
+    def grown():
+        return {name.removeprefix("tenor_gateway_"): value - before.get(name, 0) for name, value in counters().items()}
+
+    wait_until(lambda: grown()["predict_rows_total"] == 6, "the metrics to tell")
+    seen = grown()
+    assert seen['predicts_total{result="answered"}'] == 3 and seen['predicts_total{result="failed"}'] == 1
+    assert seen["predict_batch_rows_total"] == 6 and 0 < seen["predict_compute_seconds_total"] < 1 and 0 <= seen["predict_queue_seconds_total"] < 1
 
 
 def usage_rows(tenant, model):

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 
 import pytest
 
@@ -145,6 +146,38 @@ def test_a_key_for_predictions_sees_its_answers_and_nothing_else(own, platform):
     stranger = platform.tenant("stranger")
     assert stranger.get(f"/v1/jobs/{job['id']}/result").status_code == 404
     assert own.get(f"/v1/jobs/{training['id']}/result").status_code == 404
+
+
+# ---- versions that cannot be loaded ----
+
+def artifact_of(tenant, model):
+    """Where the model's only version lies."""
+    [[owner, name]] = tenant.platform.sql("SELECT b.tenant_id, b.file FROM model_versions v JOIN blobs b ON b.tenant_id = v.tenant_id AND b.sha256 = v.sha256 "
+                                          f"JOIN models m ON m.tenant_id = v.tenant_id AND m.id = v.model_id WHERE m.name = '{model}' AND m.tenant_id = "
+                                          f"(SELECT id FROM tenants WHERE name = '{tenant.name}')")
+    return tenant.platform.home / "blobs" / owner / name
+
+
+def damage(path):
+    blob = bytearray(path.read_bytes())
+    blob[len(blob) // 2] ^= 1
+    path.write_bytes(blob)
+
+
+@pytest.mark.parametrize("harm,why", [(damage, "fails its check"), (lambda path: path.unlink(), "its file is missing")], ids=["damaged", "removed"])
+def test_a_version_that_cannot_be_loaded_fails_its_jobs_and_holds_no_place(tenant, harm, why):
+    for model, slope in (("whole", 3), ("broken", 5)):  # of different data: the same bytes would be one blob
+        tenant.train(model, tenant.upload_csv(line_csv(slope=slope))["id"], LINE)
+    harm(artifact_of(tenant, "broken"))
+    begin = time.monotonic()
+    broken = [later(tenant, "/v1/models/broken:predict", json={"instances": [[1.0]]}) for _ in range(6)]  # more than there are places
+    assert result(tenant, later(tenant, "/v1/models/whole:predict", json={"instances": [[1.0]]})).status_code == 200
+    for job in broken:
+        refused = result(tenant, job, "failed")
+        assert refused.status_code == 500 and why in refused.json()["error"], refused.text
+        done = tenant.job(job["id"])
+        assert done["error"]["code"] == "corrupt" and done["attempt"] == 1 and done["crashes"] == 0 and done["cost_micros"] == "0"
+    assert time.monotonic() - begin < 30  # and not the five minutes that a job has
 
 
 # ---- waiting ----

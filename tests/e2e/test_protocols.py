@@ -10,14 +10,21 @@ from data import flowers_csv, line_csv, mixed_csv
 LINE = {"family": "linear_regression", "target": "y"}
 FLOWERS = {"target": "species", "family": "logistic_regression", "training": {"epochs": 10, "seed": 3}}
 ROW = [5.0, 3.4, 1.5, 0.2]
+OTHER_ROW = [6.6, 3.0, 5.6, 2.0]
+NUMBERS = {"setosa": "7", "versicolor": "-12", "virginica": "100"}  # labels that are integers
 
 
 @pytest.fixture(scope="module")
 def own(platform):
     t = platform.tenant("protocols")
-    line = t.upload_csv(line_csv(slope=3))["id"]
-    jobs = [t.submit("line", line, LINE), t.submit("line", line, LINE), t.submit("flowers", t.upload_csv(flowers_csv())["id"], FLOWERS),
-            t.submit("mixed", t.upload_csv(mixed_csv())["id"], {"target": "kind", "family": "logistic_regression"})]
+    line, flowers, mixed = (t.upload_csv(csv)["id"] for csv in (line_csv(slope=3), flowers_csv(), mixed_csv()))
+    numbered = flowers_csv()
+    for name, number in NUMBERS.items():
+        numbered = numbered.replace(name, number)
+    jobs = [t.submit("line", line, LINE), t.submit("line", line, LINE), t.submit("flowers", flowers, FLOWERS), t.submit("old", flowers, FLOWERS),
+            t.submit("numbered", t.upload_csv(numbered)["id"], {**FLOWERS, "task": "classification"}),
+            t.submit("mixed", mixed, {"target": "kind", "family": "logistic_regression"}),
+            t.submit("one", mixed, {"target": "kind", "family": "mlp", "architecture": [{"layer": "Dense", "units": 1}], "training": {"epochs": 30, "seed": 3}})]
     for job in jobs:
         assert t.wait_job(job["id"])["status"] == "succeeded"
     return t
@@ -102,11 +109,53 @@ def test_a_label_has_the_status_of_its_version(own):
     assert missing.status_code == 404 and set(missing.json()) == {"error"}
 
 
-def test_classify_gives_the_chosen_class_and_its_score(own):
-    probabilities = own.ok("POST", "/v1/models/flowers:predict", json={"instances": [ROW]})["predictions"][0]
-    reply = own.ok("POST", "/v1/models/flowers:classify", json={"signature_name": "serving_default", "context": {"input": ROW}, "examples": [{}, {"input": [6.6, 3.0, 5.6, 2.0]}]})
-    assert reply["result"][0] == [[probabilities["label"], max(probabilities["probabilities"])]]
-    assert [len(r) for r in reply["result"]] == [1, 1] and reply["result"][1][0][0] != probabilities["label"]
+FLOWER_EXAMPLES = [{"input": ROW}, {"input": OTHER_ROW}]
+MIXED_EXAMPLES = [{"size": 0.5, "colour": "red"}, {"size": 0.5, "colour": "blue"}, {"size": -0.9, "colour": "blue"}]
+
+
+def predictions(tenant, model, examples):
+    return tenant.ok("POST", f"/v1/models/{model}:predict", json={"instances": examples})["predictions"]
+
+
+@pytest.mark.parametrize("model,classes,examples", [
+    ("flowers", ["setosa", "versicolor", "virginica"], FLOWER_EXAMPLES),
+    ("numbered", ["-12", "7", "100"], FLOWER_EXAMPLES),
+    ("mixed", ["no", "yes"], MIXED_EXAMPLES),
+    ("one", ["no", "yes"], MIXED_EXAMPLES),
+])
+def test_classify_gives_every_class_and_its_probability(own, model, classes, examples):
+    rows = predictions(own, model, examples)
+    assert len({row["label"] for row in rows}) > 1
+    for at in ("", "/versions/1", "/labels/live"):
+        result = own.ok("POST", f"/v1/models/{model}{at}:classify", json={"examples": examples})["result"]
+        assert result == [[list(pair) for pair in zip(classes, row["probabilities"], strict=True)] for row in rows]
+    assert [max(pairs, key=lambda pair: pair[1])[0] for pairs in result] == [str(row["label"]) for row in rows]
+
+
+def test_classify_takes_a_context_and_the_signatures_name(own):
+    reply = own.ok("POST", "/v1/models/flowers:classify", json={"signature_name": "serving_default", "context": {"input": ROW}, "examples": [{}, {"input": OTHER_ROW}]})
+    assert reply == own.ok("POST", "/v1/models/flowers:classify", json={"examples": FLOWER_EXAMPLES})
+
+
+def test_a_version_from_before_classes_were_named_is_answered_by_the_chosen_one(own, platform):
+    version = own.ok("GET", "/v1/models/old/versions/1")["id"]
+    platform.sql("SET session_replication_role = replica; "  # a version is immutable, by trigger
+                 f"UPDATE model_versions SET signature = (signature::jsonb #- '{{outputs,0,classes}}')::json WHERE id = '{version}'")
+    assert "classes" not in own.ok("GET", "/v1/models/old/versions/1")["signature"]["outputs"][0]
+    rows = predictions(own, "flowers", FLOWER_EXAMPLES)
+    reply = own.ok("POST", "/v1/models/old:classify", json={"examples": FLOWER_EXAMPLES})
+    assert reply == {"result": [[[row["label"], max(row["probabilities"])]] for row in rows]}
+
+
+def test_only_our_own_view_of_a_version_names_its_classes(own):
+    outputs = own.ok("GET", "/v1/models/flowers/versions/1")["signature"]["outputs"]
+    assert outputs == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 3], "classes": ["setosa", "versicolor", "virginica"]},
+                       {"name": "label", "datatype": "BYTES", "shape": [-1]}]
+    for path in ("", "/versions/1"):
+        assert own.ok("GET", f"/v2/models/flowers{path}")["outputs"] == [{k: v for k, v in o.items() if k != "classes"} for o in outputs]
+    tfs = own.ok("GET", "/v1/models/flowers/metadata")["metadata"]["signature_def"]["signature_def"]["serving_default"]["outputs"]
+    assert {name: set(tensor) for name, tensor in tfs.items()} == {name: {"dtype", "tensor_shape", "name"} for name in ("probabilities", "label")}
+    assert all(set(o) == {"name", "datatype", "shape"} for o in own.ok("GET", "/v1/models/line/versions/1")["signature"]["outputs"])
 
 
 def test_regress_gives_the_values(own):

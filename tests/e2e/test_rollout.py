@@ -83,6 +83,21 @@ def wait_ended(t, arm, seconds=10.0):
     return wait_until(ended, f"the end of the {arm}", seconds)
 
 
+def test_what_gateways_that_are_gone_have_counted_stays_in_the_report_and_in_one_field(own):
+    etag = put(own, version=1, canary={"version": 2, "weight": 0.5})["etag"]
+    redis, key = own.platform.redis, f"tnr:rollout:{own.ok('GET', '/v1/tenant')['id']}:line:live:{etag}"
+    for i in range(20):  # as loops have written them two days ago: of the version 5 requests each, of the canary 2 that failed
+        redis("HSET", key, f"inc_{i} 1", f"{int(time.time() - 2 * 86400) * 1000} 0 0 0 0 5 0 0 0 2 2 0 0 0 0 0 0")
+
+    def counted():
+        return sum(a["requests"] for a in arms(own).values())
+
+    for _ in range(2):  # whoever reads first folds them, and who reads then sees the same
+        assert counted() == 20 * 7 and redis("HKEYS", key) == "gone"
+    wait_until(lambda: ask(own) and counted() > 20 * 7, "a call to be counted")
+    assert arms(own)["canary"]["errors"] == 40
+
+
 def test_a_shadow_is_compared_and_changes_no_answer(own):
     put(own, version=1)
     expected = ask(own)

@@ -13,10 +13,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static struct signature *signature(void)
 {
-    static const char json[] =
-        "{\"inputs\":[{\"name\":\"a\",\"datatype\":\"FP32\",\"shape\":[-1]}],"
-        "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,2]},"
-        "{\"name\":\"label\",\"datatype\":\"BYTES\",\"shape\":[-1]}]}";
+    static const char json[] = "{\"inputs\":[{\"name\":\"a\",\"datatype\":\"FP32\",\"shape\":[-1]}],"
+                               "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,"
+                               "2],\"classes\":[\"n\",\"y\"]},"
+                               "{\"name\":\"label\",\"datatype\":\"BYTES\",\"shape\":[-1]}]}";
     static struct signature *made;
     cJSON *root;
     if (made) return made;

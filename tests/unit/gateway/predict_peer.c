@@ -35,7 +35,7 @@ static void answer(struct peer *p, struct link *to, const struct message *in)
     struct message out = {.type = MESSAGE_PREDICT_REPLY, .tensors = &t, .tensors_len = 1};
     struct buf record = {0};
     out.reply.request_id = in->predict.request_id;
-    memcpy(out.reply.worker_inc, p->inc, ID_MAX);
+    out.reply.compute_us = in->predict.rows * PEER_ROW_US;
     for (uint32_t i = 0; i < in->predict.rows; i++) {
         float row[2];
         memcpy(row, (const char *)in->tensors[0].data + i * sizeof row, sizeof row);
@@ -48,7 +48,10 @@ static void answer(struct peer *p, struct link *to, const struct message *in)
         strcpy(out.reply.field, "input");
         strcpy(out.reply.message, "row 0: not a number");
     }
-    if (out.reply.code) out.tensors_len = 0;
+    if (out.reply.code) {
+        out.tensors_len = 0;
+        out.reply.compute_us = 0;
+    }
     message_encode(&record, &out);
     link_send(to, record.data, record.len);
     buf_dispose(&record);
@@ -65,9 +68,14 @@ static void on_record(void *arg, const char *data, size_t len)
         p->cancelled++;
         return;
     }
-    if (m.predict.resent) p->resent++;
+    bool swallows = p->manner == SWALLOW;
+    if (swallows) {
+        buf_append(&p->swallowed, &len, sizeof len);
+        buf_append(&p->swallowed, data, len);
+        p->swallowed_from = pl->link;
+    }
     p->popped++;
-    if (p->manner != SWALLOW) answer(p, pl->link, &m);
+    if (!swallows) answer(p, pl->link, &m);
 }
 
 static void on_acceptable(evutil_socket_t fd, short what, void *arg)
@@ -76,8 +84,8 @@ static void on_acceptable(evutil_socket_t fd, short what, void *arg)
     struct peer *p = arg;
     uint8_t key[LINK_KEY_LEN];
     static struct peer_link room[64];
-    static size_t used;
-    struct peer_link *pl = &room[used++ % 64];
+    static atomic_size_t used; /* peers have a thread each */
+    struct peer_link *pl = &room[atomic_fetch_add(&used, 1) % 64];
     struct link_events events = {.on_record = on_record, .arg = pl};
     int client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (client < 0) return;
@@ -149,11 +157,33 @@ static void hang_up(void *arg)
     struct peer *p = arg;
     for (size_t i = 0; i < p->links_len; i++) link_free(p->links[i]);
     p->links_len = 0;
+    p->swallowed_from = NULL;
+    buf_clear(&p->swallowed);
 }
 
 void peer_hang_up(struct peer *p)
 {
     loop_post(p->loop, hang_up, p);
+}
+
+static void answer_swallowed(void *arg)
+{
+    struct peer *p = arg;
+    struct message_tensor room[4];
+    struct message m;
+    size_t len;
+    for (size_t at = 0; at < p->swallowed.len; at += sizeof len + len) {
+        memcpy(&len, p->swallowed.data + at, sizeof len);
+        assert_int_equal(message_decode(&m, room, 4, p->swallowed.data + at + sizeof len, len, NULL), 0);
+        answer(p, p->swallowed_from, &m);
+    }
+    buf_clear(&p->swallowed);
+}
+
+void peer_answer_swallowed(struct peer *p)
+{
+    p->manner = ANSWER;
+    loop_post(p->loop, answer_swallowed, p);
 }
 
 void peer_stop(struct peer *p)
@@ -168,4 +198,5 @@ void peer_stop(struct peer *p)
     unlink(p->address + 5);
     loop_free(p->loop);
     redis_free(p->redis);
+    buf_dispose(&p->swallowed);
 }

@@ -22,7 +22,7 @@ struct world {
 static void offer(struct world *w, int n)
 {
     for (int i = 0; i < n; i++) {
-        if (crowd_has_room(&w->crowd, w->last - w->first))
+        if (crowd_has_room(&w->crowd, w->last - w->first, 1))
             w->in_ms[w->last++ % 100000] = w->now_ms;
         else
             w->refused++;
@@ -110,7 +110,7 @@ static void a_slow_model_may_always_fill_a_batch(void **state)
     struct world *w = world_of(0.05); /* 20 a second: each waits for seconds */
     run(w, 20000, 1);
     assert_true(w->refused > 0);
-    assert_int_equal(w->crowd.limit, CROWD_FLOOR);
+    assert_in_range(w->last - w->first, CROWD_FLOOR - 1, CROWD_FLOOR);
 }
 
 static void deadlines_that_pass_without_any_answer_bound_it_too(void **state)
@@ -118,9 +118,20 @@ static void deadlines_that_pass_without_any_answer_bound_it_too(void **state)
     (void)state;
     struct crowd c = {0};
     for (int64_t t = 1000; t < 1200; t++) crowd_late(&c, t);
-    assert_int_equal(c.limit, CROWD_FLOOR);
-    assert_false(crowd_has_room(&c, CROWD_FLOOR));
-    assert_true(crowd_has_room(&c, CROWD_FLOOR - 1));
+    assert_true(crowd_is_bound(&c));
+    assert_false(crowd_has_room(&c, CROWD_FLOOR, 1));
+    assert_true(crowd_has_room(&c, CROWD_FLOOR - 1, 1));
+}
+
+static void many_who_are_crowded_share_what_may_always_wait(void **state)
+{
+    (void)state;
+    struct crowd c = {0};
+    for (int64_t t = 1000; t < 1200; t++) crowd_late(&c, t);
+    assert_true(crowd_has_room(&c, CROWD_FLOOR / 2 - 1, 2));
+    assert_false(crowd_has_room(&c, CROWD_FLOOR / 2, 2));
+    assert_true(crowd_has_room(&c, CROWD_FLOOR_MIN - 1, 1000));
+    assert_false(crowd_has_room(&c, CROWD_FLOOR_MIN, 1000));
 }
 
 static void the_wait_that_it_tells_is_the_queue_by_the_pace(void **state)
@@ -143,6 +154,7 @@ int main(void)
         cmocka_unit_test(the_bound_goes_when_the_load_does),
         cmocka_unit_test(a_slow_model_may_always_fill_a_batch),
         cmocka_unit_test(deadlines_that_pass_without_any_answer_bound_it_too),
+        cmocka_unit_test(many_who_are_crowded_share_what_may_always_wait),
         cmocka_unit_test(the_wait_that_it_tells_is_the_queue_by_the_pace),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

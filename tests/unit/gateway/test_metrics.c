@@ -29,7 +29,11 @@ static void requests_are_counted_by_route_and_code(void **state)
 {
     (void)state;
     struct metrics *m = metrics_create(route_table, route_table_len);
-    struct metrics_gauges g = {.ready = 1, .bulk_waiting = 3};
+    struct metrics_gauges g = {
+        .ready = 1,
+        .bulk_waiting = 3,
+        .predicts = {
+            .answered = 7, .failed = 6, .limited = 1, .overloaded = 2, .timed_out = 2, .compute_us = 1500}};
     struct buf out = {0};
     const struct route *jobs = route_named("/v1/jobs/{job}");
     metrics_request(m, jobs, 200, 700);
@@ -54,6 +58,10 @@ static void requests_are_counted_by_route_and_code(void **state)
     assert_line(&out, "tenor_gateway_upload_bytes_total 1048576");
     assert_line(&out, "tenor_gateway_pool_waiting{pool=\"bulk\"} 3");
     assert_line(&out, "tenor_gateway_key_lookups_total{result=\"hit\"} 1");
+    assert_line(&out, "tenor_gateway_predicts_total{result=\"answered\"} 7");
+    assert_line(&out, "tenor_gateway_predicts_total{result=\"timed_out\"} 2");
+    assert_line(&out, "tenor_gateway_predicts_total{result=\"failed\"} 1");
+    assert_line(&out, "tenor_gateway_predict_compute_seconds_total 0.001500");
     buf_dispose(&out);
     metrics_free(m);
 }

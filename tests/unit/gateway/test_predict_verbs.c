@@ -21,13 +21,18 @@ static const char classes_json[] =
     "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,2,2]}],"
     "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,3]},"
     "{\"name\":\"label\",\"datatype\":\"INT64\",\"shape\":[-1]}]}";
-static struct signature *classes, *values;
+static const char named_json[] =
+    "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,2,2]}],"
+    "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,3],"
+    "\"classes\":[\"-2\",\"1\",\"7\"]},{\"name\":\"label\",\"datatype\":\"INT64\",\"shape\":[-1]}]}";
+static struct signature *classes, *named, *values; /* named: classes, with their names */
 
 static int set_up(void **state)
 {
     (void)state;
     crypto_init();
     classes = signature_fixture(classes_json);
+    named = signature_fixture(named_json);
     values = signature_fixture(signature_fixture_table);
     return 0;
 }
@@ -36,6 +41,7 @@ static int tear_down(void **state)
 {
     (void)state;
     signature_free(classes);
+    signature_free(named);
     signature_free(values);
     return 0;
 }
@@ -254,12 +260,77 @@ static void expect_answer(const struct infer_protocol *p, const struct signature
     infer_dispose(&r);
 }
 
-static void classes_are_answered_by_the_one_that_was_chosen(void **state)
+static const char two_examples[] = "{\"examples\":[{\"input\":[1,2,3,4]},{\"input\":[1,2,3,4]}]}";
+
+static void every_class_is_answered_with_its_probability(void **state)
 {
     (void)state;
-    expect_answer(&tfs_classify_protocol, classes,
-                  "{\"examples\":[{\"input\":[1,2,3,4]},{\"input\":[1,2,3,4]}]}", class_tensors,
+    expect_answer(&tfs_classify_protocol, named, two_examples, class_tensors,
+                  "{\"result\":[[[\"-2\",0.25],[\"1\",0.5],[\"7\",0.25]],"
+                  "[[\"-2\",0.125],[\"1\",0.125],[\"7\",0.75]]]}");
+}
+
+static void names_of_classes_are_written_as_json(void **state)
+{
+    static const char text_labels[] = "\1\0\0\0a\1\0\0\0a";
+    struct message_tensor tensors[] = {
+        class_tensors[0],
+        {.dtype = MESSAGE_BYTES, .ndim = 1, .dims = {2}, .data = text_labels, .data_len = 10}};
+    struct signature *s = signature_fixture(
+        "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,2,2]}],"
+        "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,3],"
+        "\"classes\":[\"a "
+        "\\\"b\\\"\",\"\\u00e9\\n\",\"\"]},{\"name\":\"label\",\"datatype\":\"BYTES\",\"shape\":[-1]}]}");
+    (void)state;
+    expect_answer(&tfs_classify_protocol, s, two_examples, tensors,
+                  "{\"result\":[[[\"a \\\"b\\\"\",0.25],[\"\xC3\xA9\\n\",0.5],[\"\",0.25]],"
+                  "[[\"a \\\"b\\\"\",0.125],[\"\xC3\xA9\\n\",0.125],[\"\",0.75]]]}");
+    signature_free(s);
+}
+
+/* Versions that were made before signatures named classes; and nothing is read beyond an answer of another
+ * width than was promised. */
+static void without_names_the_class_that_was_chosen_is_answered(void **state)
+{
+    struct message_tensor narrow[] = {class_tensors[0], class_tensors[1]};
+    (void)state;
+    expect_answer(&tfs_classify_protocol, classes, two_examples, class_tensors,
                   "{\"result\":[[[\"1\",0.5]],[[\"7\",0.75]]]}");
+    narrow[0].dims[1] = 2;
+    narrow[0].data_len = 4 * sizeof(float);
+    expect_answer(&tfs_classify_protocol, named, two_examples, narrow,
+                  "{\"result\":[[[\"1\",0.5]],[[\"7\",0.25]]]}");
+}
+
+/* Nor may whoever sends little have much written. */
+static void names_that_come_to_more_than_an_answer_may_hold_are_refused(void **state)
+{
+    enum { NAME = 32 * 1024 - 16, FIT = 32 * 1024 * 1024 / (2 * NAME + 7) }; /* ["…","…"] */
+    struct buf json = {0};
+    (void)state;
+    buf_str(&json,
+            "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[-1]}],\"outputs\":[{\"name\":"
+            "\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,2],\"classes\":[\"");
+    for (int i = 0; i < NAME; i++) buf_char(&json, 'a');
+    buf_str(&json, "\",\"");
+    for (int i = 0; i < NAME; i++) buf_char(&json, 'b');
+    buf_str(&json, "\"]},{\"name\":\"label\",\"datatype\":\"BYTES\",\"shape\":[-1]}]}");
+    struct signature *s = signature_fixture(json.data);
+    for (int rows = FIT; rows <= FIT + 1; rows++) {
+        struct infer r;
+        struct err e = {0};
+        buf_clear(&json);
+        buf_str(&json, "{\"context\":{\"x\":1},\"examples\":[");
+        for (int i = 0; i < rows; i++) buf_str(&json, i ? ",{}" : "{}");
+        buf_str(&json, "]}");
+        assert_true(infer_init(&r, s));
+        int rc = tfs_classify_protocol.decode(&r, json.data, json.len, SIZE_MAX, &e);
+        assert_int_equal(rc, rows == FIT ? 0 : ERR_TOO_LARGE);
+        if (rc) assert_string_equal(e.field, "examples");
+        infer_dispose(&r);
+    }
+    signature_free(s);
+    buf_dispose(&json);
 }
 
 static void values_are_answered_as_a_list(void **state)
@@ -278,7 +349,6 @@ static void encode_reply(struct buf *out, const struct message_tensor *tensors, 
     struct message_tensor copy[2];
     memcpy(copy, tensors, n * sizeof *copy);
     struct message m = {.type = MESSAGE_PREDICT_REPLY, .tensors = copy, .tensors_len = n};
-    id_new(m.reply.worker_inc, "inc_");
     message_encode(out, &m);
 }
 
@@ -299,9 +369,9 @@ static void an_answer_written_later_is_the_one_of_now(void **state)
          "{\"name\":\"probabilities\",\"parameters\":{\"binary_data\":false}}]}"},
         {&tfs_protocol, "{\"instances\":[[[1,2],[3,4]],[[5,6],[7,8]]]}"},
         {&tfs_protocol, "{\"inputs\":[[[1,2],[3,4]],[[5,6],[7,8]]]}"},
-        {&tfs_classify_protocol, "{\"examples\":[{\"input\":[1,2,3,4]},{\"input\":[1,2,3,4]}]}"},
+        {&tfs_classify_protocol, two_examples},
     };
-    struct model_route route = {.model = "m", .version = 3, .signature = classes};
+    struct model_route route = {.model = "m", .version = 3, .signature = named};
     struct infer_answer a = {&route, class_tensors, 2};
     struct buf reply = {0};
     encode_reply(&reply, class_tensors, 2);
@@ -310,7 +380,7 @@ static void an_answer_written_later_is_the_one_of_now(void **state)
         struct err e = {0};
         struct buf now = {0}, later = {0}, note = {0};
         size_t now_json, later_json;
-        accept(&r, cases[i].p, classes, cases[i].body);
+        accept(&r, cases[i].p, named, cases[i].body);
         cases[i].p->encode(&r, &a, &now, &now_json);
         async_note(&note, cases[i].p, &r);
         if (async_encode(&later, &later_json, note.data, &route, reply.data, reply.len, &e))
@@ -405,7 +475,10 @@ int main(void)
         cmocka_unit_test(an_example_s_list_may_be_flat),
         cmocka_unit_test(wrong_examples_are_told_what_was_expected),
         cmocka_unit_test(a_context_that_comes_to_more_than_any_request_is_refused),
-        cmocka_unit_test(classes_are_answered_by_the_one_that_was_chosen),
+        cmocka_unit_test(every_class_is_answered_with_its_probability),
+        cmocka_unit_test(names_of_classes_are_written_as_json),
+        cmocka_unit_test(without_names_the_class_that_was_chosen_is_answered),
+        cmocka_unit_test(names_that_come_to_more_than_an_answer_may_hold_are_refused),
         cmocka_unit_test(values_are_answered_as_a_list),
         cmocka_unit_test(an_answer_written_later_is_the_one_of_now),
         cmocka_unit_test(an_answer_that_is_not_the_request_s_is_refused),

@@ -405,8 +405,12 @@ static void a_signature_tells_inputs_and_outputs(void **state)
     } table[] = {
         {"{\"target\":\"kind\"}", "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,3]}],"
                                   "\"outputs\":[{\"name\":\"probabilities\","
-                                  "\"datatype\":\"FP32\",\"shape\":[-1,3]},{\"name\":\"label\",\"datatype\":"
-                                  "\"BYTES\",\"shape\":[-1]}]}"},
+                                  "\"datatype\":\"FP32\",\"shape\":[-1,3],\"classes\":[\"x\",\"y\",\"z\"]},"
+                                  "{\"name\":\"label\",\"datatype\":\"BYTES\",\"shape\":[-1]}]}"},
+        {"{\"target\":\"when\",\"task\":\"classification\",\"features\":[\"a\"]}",
+         "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,1]}],"
+         "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,3],"
+         "\"classes\":[\"1\",\"2\",\"3\"]},{\"name\":\"label\",\"datatype\":\"INT64\",\"shape\":[-1]}]}"},
         {"{\"target\":\"a\",\"features\":[\"kind\",\"b\"]}",
          "{\"inputs\":[{\"name\":\"kind\",\"datatype\":\"BYTES\",\"shape\":[-1]},{\"name\":\"b\","
          "\"datatype\":\"FP32\",\"shape\":[-1]}],"
@@ -428,6 +432,7 @@ static void a_signature_tells_inputs_and_outputs(void **state)
         cJSON *node = aid_json(b.data);
         assert_int_equal(signature_from_json(&back, node, "", &e), 0);
         assert_int_equal(back->n_inputs, sig->n_inputs);
+        assert_int_equal(back->outputs[0].classes.n, sig->outputs[0].classes.n);
         cJSON_Delete(node);
         signature_free(sig);
         signature_free(back);

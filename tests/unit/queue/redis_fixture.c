@@ -29,6 +29,8 @@ static void die(const char *what)
 static void run_server(const char *socket_path)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    /* A test's connections: one that only the server still held open would stay in the test's epoll. */
+    close_range(3, ~0U, 0);
     if (chdir(dir) || !freopen("redis.log", "a", stdout)) _exit(127);
     execlp("redis-server", "redis-server", "--port", "0", "--unixsocket", socket_path, "--requirepass",
            PASSWORD, "--save", "", "--appendonly", "no", "--dir", dir, (char *)NULL);
@@ -60,6 +62,16 @@ void redis_fixture_stop_server(void)
     kill(server, SIGKILL);
     waitpid(server, NULL, 0);
     server = 0;
+}
+
+void redis_fixture_pause_server(void)
+{
+    if (server > 0) kill(server, SIGSTOP);
+}
+
+void redis_fixture_resume_server(void)
+{
+    if (server > 0) kill(server, SIGCONT);
 }
 
 static void clean_up(void)

@@ -11,6 +11,8 @@ struct redis *redis_fixture_connect(void);             /* a new connection; redi
 void redis_fixture_flush(void);                        /* FLUSHALL */
 void redis_fixture_stop_server(void);                  /* as a crash would be: everything in it is lost */
 void redis_fixture_start_server(void);                 /* again, at the same address */
-long long redis_fixture_int(const char *format, ...);  /* an integer reply, or -1 */
+void redis_fixture_pause_server(void);                 /* connections stay open, and nothing is answered */
+void redis_fixture_resume_server(void);
+long long redis_fixture_int(const char *format, ...); /* an integer reply, or -1 */
 
 #endif

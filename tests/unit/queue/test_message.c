@@ -46,29 +46,12 @@ static void a_predict_survives_the_wire(void **state)
     buf_dispose(&b);
 }
 
-static void marking_a_predict_as_resent_changes_nothing_else(void **state)
-{
-    (void)state;
-    struct message_tensor t[2];
-    struct message m = a_predict(t), got;
-    struct buf b = {0};
-    message_encode(&b, &m);
-    message_mark_resent(&b);
-    assert_int_equal(message_decode(&got, room, 2, b.data, b.len, NULL), 0);
-    assert_true(got.predict.resent);
-    got.predict.resent = false;
-    assert_memory_equal(&got.predict, &m.predict, sizeof m.predict);
-    assert_memory_equal(got.tensors[1].data, texts, sizeof texts - 1);
-    buf_dispose(&b);
-}
-
 static void replies_and_orders_survive_the_wire(void **state)
 {
     (void)state;
     struct message got, reply = {.type = MESSAGE_PREDICT_REPLY};
     struct buf b = {0};
     reply.reply.request_id = 9;
-    id_new(reply.reply.worker_inc, "inc");
     reply.reply.code = ERR_INVALID;
     strcpy(reply.reply.field, "species");
     strcpy(reply.reply.message, "row 2: no such category");
@@ -205,7 +188,6 @@ int main(void)
     crypto_init();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_predict_survives_the_wire),
-        cmocka_unit_test(marking_a_predict_as_resent_changes_nothing_else),
         cmocka_unit_test(replies_and_orders_survive_the_wire),
         cmocka_unit_test(every_truncation_and_every_tail_is_refused),
         cmocka_unit_test(random_damage_never_reads_beyond_the_record),

@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include "queue/redis_clock.h"
 #include "queue/rollout.h"
 #include "scheduler/rollout.h"
 #include "store/alias.h"
@@ -71,8 +72,9 @@ static void set_canary(void)
                                           .disagreement_ppm = -1}});
 }
 
-/* What a gateway loop would have written of the alias as it is now. */
-static void count(const char *writer, enum rollout_arm arm, int64_t requests, int64_t errors)
+/* What a gateway loop would have written of the alias as it is now, so long ago. */
+static void count_ago(int64_t ago_ms, const char *writer, enum rollout_arm arm, int64_t requests,
+                      int64_t errors)
 {
     struct rollout_id id = {.model = "iris", .alias = "live", .etag = now.etag};
     struct rollout_counts c = {0};
@@ -82,10 +84,15 @@ static void count(const char *writer, enum rollout_arm arm, int64_t requests, in
     memcpy(id.tenant_id, scene.a.id, ID_MAX);
     c.arm[arm].requests = requests;
     c.arm[arm].errors = errors;
-    rollout_encode(&text, &c);
+    rollout_encode(&text, &c, redis_clock_us() / 1000 - ago_ms);
     rollout_key(key, &id);
     assert_ok(redis_call(redis, NULL, &e, "HSET %s %s %s", key, writer, text.data), e);
     buf_dispose(&text);
+}
+
+static void count(const char *writer, enum rollout_arm arm, int64_t requests, int64_t errors)
+{
+    count_ago(0, writer, arm, requests, errors);
 }
 
 static void look(void)
@@ -172,6 +179,24 @@ static void an_emptied_redis_counts_nothing_twice(void **state)
     assert_string_equal(now.ended.message, "10.91 % of 110 calls failed, where 10 % may (60 s window)");
 }
 
+static void what_loops_that_are_gone_have_counted_is_neither_new_nor_lost(void **state)
+{
+    (void)state;
+    set_canary();
+    count("a 1", ROLLOUT_CANARY, 100, 9);
+    look();
+    count_ago(ROLLOUT_LIFE_MS + 1000, "a 1", ROLLOUT_CANARY, 100, 9);
+    for (int i = 0; i < 3; i++) look(); /* the field is added to those that are gone, and that is no news */
+    assert_int_equal(now.canary, 2);
+    count("b 1", ROLLOUT_CANARY, 5, 1);
+    look();
+    assert_int_equal(now.canary, 2); /* 10 of 105 */
+    count("b 1", ROLLOUT_CANARY, 10, 3);
+    look();
+    assert_int_equal(now.canary, 0);
+    assert_string_equal(now.ended.message, "10.91 % of 110 calls failed, where 10 % may (60 s window)");
+}
+
 static void a_change_of_the_alias_starts_anew(void **state)
 {
     (void)state;
@@ -208,6 +233,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_scheduler_that_starts_counts_all_of_a_young_rollout, begin, over),
         cmocka_unit_test_setup_teardown(and_only_what_is_new_of_an_old_one, begin, over),
         cmocka_unit_test_setup_teardown(an_emptied_redis_counts_nothing_twice, begin, over),
+        cmocka_unit_test_setup_teardown(what_loops_that_are_gone_have_counted_is_neither_new_nor_lost, begin,
+                                        over),
         cmocka_unit_test_setup_teardown(a_change_of_the_alias_starts_anew, begin, over),
         cmocka_unit_test_setup_teardown(a_version_that_was_moved_to_goes_back, begin, over),
     };

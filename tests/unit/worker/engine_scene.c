@@ -61,6 +61,7 @@ static void keep(struct got *out, const struct message *m)
     out->outputs = m->tensors_len;
     out->batch_rows = m->reply.batch_rows;
     out->queue_us = m->reply.queue_us;
+    out->compute_us = m->reply.compute_us;
     if (!m->tensors_len) return;
     out->floats_len = m->tensors[0].data_len / sizeof(float);
     assert_in_range(out->floats_len, 1, 256);
@@ -229,12 +230,11 @@ struct message a_predict(int v, uint64_t id, uint32_t rows)
     return m;
 }
 
-void ask_line(int v, uint64_t id, const float *x, uint32_t rows, bool resent)
+void ask_line(int v, uint64_t id, const float *x, uint32_t rows)
 {
     struct message m = a_predict(v, id, rows);
     struct message_tensor t = {
         .dtype = MESSAGE_FP32, .ndim = 1, .dims = {rows}, .data = x, .data_len = rows * sizeof *x};
-    m.predict.resent = resent;
     m.tensors = &t;
     m.tensors_len = 1;
     send_message(&m);
@@ -272,17 +272,6 @@ struct got collect_one(void)
     struct got g;
     collect(&g, 1);
     return g;
-}
-
-struct usage_total usage_of(int v)
-{
-    struct usage_total *rows, found = {0};
-    size_t n;
-    assert_int_equal(usage_read(redis, config.inc, &rows, &n, NULL), 0);
-    for (size_t i = 0; i < n; i++)
-        if (strcmp(rows[i].version_id, versions[v]) == 0) found = rows[i];
-    mem_free(rows);
-    return found;
 }
 
 int train_models(void **state)

@@ -10,7 +10,6 @@
 #include "base/ids.h"
 #include "queue/message.h"
 #include "queue/redis.h"
-#include "queue/usage.h"
 #include "worker/engine.h"
 
 enum { PATIENCE_MS = 20000, VERSIONS = 4, REQUESTS_MAX = 4096 };
@@ -30,7 +29,7 @@ struct got {
     char field[96], message[416];
     size_t outputs, floats_len;
     float floats[256];
-    uint32_t batch_rows, queue_us;
+    uint32_t batch_rows, queue_us, compute_us;
 };
 
 void start_engine(int64_t model_bytes_max, int threads);
@@ -43,11 +42,10 @@ void pause_briefly(void);
 void wait_placed(int v, bool placed);
 void load(int v);
 struct message a_predict(int v, uint64_t id, uint32_t rows);
-void ask_line(int v, uint64_t id, const float *x, uint32_t rows, bool resent);
+void ask_line(int v, uint64_t id, const float *x, uint32_t rows);
 void ask_table(int v, uint64_t id, const float *sizes, const char *const *colours, uint32_t rows);
 void collect(struct got *out, size_t n);
 struct got collect_one(void);
-struct usage_total usage_of(int v);
 void send_message(const struct message *m);
 int train_models(void **state);
 int drop_models(void **state);

@@ -12,24 +12,32 @@
 #include "worker/batcher.h"
 
 enum { VERSIONS = 3 };
-static char versions[VERSIONS][ID_MAX];
+static char versions[VERSIONS][ID_MAX], tenants[2][ID_MAX];
+static int owner[VERSIONS]; /* of each version: which tenant */
 
 static int set_up(void **state)
 {
     (void)state;
     crypto_init();
     for (int i = 0; i < VERSIONS; i++) id_new(versions[i], "ver");
+    for (int i = 0; i < 2; i++) id_new(tenants[i], "ten");
     return 0;
 }
 
-static struct work *a_work(int version, uint64_t id, uint32_t rows)
+static struct work *a_work_due(int version, uint64_t id, uint32_t rows, int64_t within_us)
 {
     struct message m = {.type = MESSAGE_PREDICT};
     m.predict.request_id = id;
     m.predict.rows = rows;
-    m.predict.deadline_us = redis_clock_us() + 60 * 1000000;
+    m.predict.deadline_us = redis_clock_us() + within_us;
     memcpy(m.predict.version_id, versions[version], ID_MAX);
+    memcpy(m.predict.tenant_id, tenants[owner[version]], ID_MAX);
     return work_create(&m, NULL);
+}
+
+static struct work *a_work(int version, uint64_t id, uint32_t rows)
+{
+    return a_work_due(version, id, rows, 60 * 1000000);
 }
 
 static void put(struct batcher *b, int version, uint64_t id, uint32_t rows)
@@ -100,6 +108,40 @@ static void versions_take_turns_whoever_has_more(void **state)
     batcher_free(b);
 }
 
+static void a_tenant_with_more_versions_gets_no_more_turns(void **state)
+{
+    (void)state;
+    struct batcher *b = batcher_create(100, 1 << 20, 1);
+    owner[2] = 1;
+    for (uint64_t i = 0; i < 2; i++) put(b, 0, i, 1);
+    for (uint64_t i = 10; i < 12; i++) put(b, 1, i, 1);
+    for (uint64_t i = 20; i < 24; i++) put(b, 2, i, 1);
+    const uint64_t order[] = {0, 20, 10, 21, 1, 22, 11, 23};
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) expect(b, 1, &order[i]);
+    owner[2] = 0;
+    batcher_free(b);
+}
+
+static void a_batch_takes_no_longer_than_a_turn_while_others_wait(void **state)
+{
+    (void)state;
+    struct batcher *b = batcher_create(200, 1 << 20, 16);
+    for (uint64_t i = 0; i < 60; i++) put(b, 0, i, 1);
+    expect(b, 16, (const uint64_t[]){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15});
+    batcher_took(b, versions[0], 16, BATCHER_TURN_US * 4); /* four rows a turn */
+    put(b, 1, 100, 1);
+    expect(b, 4, (const uint64_t[]){16, 17, 18, 19});
+    expect(b, 1, (const uint64_t[]){100});
+    expect(
+        b, 16,
+        (const uint64_t[]){20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35}); /* alone again */
+    batcher_took(b, versions[0], 16, BATCHER_TURN_US * 1000);
+    put(b, 1, 101, 1);
+    expect(b, 1, (const uint64_t[]){36});   /* but one */
+    batcher_took(b, versions[2], 16, 1000); /* nothing of it waits */
+    batcher_free(b);
+}
+
 static void one_version_cannot_fill_the_queue(void **state)
 {
     (void)state;
@@ -148,6 +190,44 @@ static void expired_requests_are_set_apart(void **state)
     assert_int_equal(batch->next->message.predict.request_id, 3);
     free_list(batch);
     free_list(expired);
+    batcher_free(b);
+}
+
+static void what_cannot_be_done_in_time_is_not_begun(void **state)
+{
+    (void)state;
+    struct batcher *b = batcher_create(100, 1 << 20, 256);
+    struct work *batch, *expired;
+    put(b, 0, 1, 2);
+    put(b, 0, 2, 2);
+    expect(b, 2, (const uint64_t[]){1, 2});
+    put(b, 0, 3, 2);
+    batcher_took(b, versions[0], 4, 400000);                                /* 100 ms a row */
+    assert_int_equal(batcher_put(b, a_work_due(0, 4, 2, 390000), NULL), 0); /* no margin */
+    assert_int_equal(batcher_put(b, a_work_due(0, 5, 1000, 450000), NULL),
+                     0); /* at least as long as four rows */
+    assert_true(batcher_take(b, clock_mono_us(), &batch, &expired));
+    assert_int_equal(batch->message.predict.request_id, 3);
+    assert_null(batch->next); /* not with 5, which company would make late: it may begin by itself */
+    assert_int_equal(expired->message.predict.request_id, 4);
+    assert_null(expired->next);
+    free_list(batch);
+    free_list(expired);
+    expect(b, 1, (const uint64_t[]){5}); /* nobody waits behind it: what may just do is tried */
+    batcher_free(b);
+}
+
+static void a_batch_grows_as_far_as_the_first_deadline_in_it_allows(void **state)
+{
+    (void)state;
+    struct batcher *b = batcher_create(100, 1 << 20, 8);
+    for (uint64_t i = 0; i < 9; i++) put(b, 0, i, 1);
+    expect(b, 8, (const uint64_t[]){0, 1, 2, 3, 4, 5, 6, 7});
+    batcher_took(b, versions[0], 8, 800000);
+    assert_int_equal(batcher_put(b, a_work_due(0, 10, 1, 780000), NULL), 0);
+    for (uint64_t i = 20; i < 24; i++) put(b, 0, i, 1);
+    expect(b, 3, (const uint64_t[]){8, 10, 20}); /* 300 ms and as much again; four would be too near for 10 */
+    expect(b, 3, (const uint64_t[]){21, 22, 23});
     batcher_free(b);
 }
 
@@ -241,9 +321,13 @@ int main(void)
         cmocka_unit_test(a_batch_is_filled_with_one_versions_requests_up_to_the_rows),
         cmocka_unit_test(a_request_larger_than_a_batch_goes_alone),
         cmocka_unit_test(versions_take_turns_whoever_has_more),
+        cmocka_unit_test(a_tenant_with_more_versions_gets_no_more_turns),
+        cmocka_unit_test(a_batch_takes_no_longer_than_a_turn_while_others_wait),
         cmocka_unit_test(one_version_cannot_fill_the_queue),
         cmocka_unit_test(bytes_are_bounded_as_well),
         cmocka_unit_test(expired_requests_are_set_apart),
+        cmocka_unit_test(what_cannot_be_done_in_time_is_not_begun),
+        cmocka_unit_test(a_batch_grows_as_far_as_the_first_deadline_in_it_allows),
         cmocka_unit_test(tensors_are_copied_out_of_the_record),
         cmocka_unit_test(a_withdrawn_request_is_gone_and_its_neighbours_stay),
         cmocka_unit_test(a_version_of_which_all_was_withdrawn_leaves_nothing_behind),

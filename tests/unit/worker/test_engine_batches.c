@@ -28,7 +28,7 @@ static void ask(int i)
     if (which[i] % 2)
         ask_table(which[i], (uint64_t)i, sizes[i], mine, (uint32_t)rows[i]);
     else
-        ask_line(which[i], (uint64_t)i, sizes[i], (uint32_t)rows[i], false);
+        ask_line(which[i], (uint64_t)i, sizes[i], (uint32_t)rows[i]);
 }
 
 /* Another setting for each version, and others in the next round. */
@@ -99,7 +99,7 @@ static void nobody_gets_anothers_row_in_bf16_whatever_the_settings(void **state)
 static struct got ask_one(int v, uint64_t id)
 {
     float x = 2;
-    ask_line(v, id, &x, 1, false);
+    ask_line(v, id, &x, 1);
     return collect_one();
 }
 
@@ -144,7 +144,7 @@ static void a_full_batch_goes_before_its_delay_is_over(void **state)
     queue_delays_us[0] = 100000;
     uint32_t best = UINT32_MAX;
     for (int round = 0; round < TRIES; round++) {
-        for (uint64_t i = 0; i < 4; i++) ask_line(0, i, &x, 1, false);
+        for (uint64_t i = 0; i < 4; i++) ask_line(0, i, &x, 1);
         collect(got, 4);
         for (int i = 0; i < 4; i++) {
             assert_int_equal(got[i].batch_rows, 4);

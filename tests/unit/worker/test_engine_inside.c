@@ -42,13 +42,12 @@ static void wait_for(struct answer *a)
     assert_int_equal(a->calls, 1);
 }
 
-static void call(int v, uint64_t id, float x, int64_t deadline_us, bool resent, struct answer *a)
+static void call(int v, uint64_t id, float x, int64_t deadline_us, struct answer *a)
 {
     struct message m = a_predict(v, id, 1);
     struct message_tensor t = {
         .dtype = MESSAGE_FP32, .ndim = 1, .dims = {1}, .data = &x, .data_len = sizeof x};
     struct buf record = {0};
-    m.predict.resent = resent;
     if (deadline_us) m.predict.deadline_us = deadline_us;
     m.tensors = &t;
     m.tensors_len = 1;
@@ -64,27 +63,26 @@ static void a_call_is_answered_like_a_gateway_s_request(void **state)
     float x = 3;
     struct answer a = {0};
     load(0);
-    ask_line(0, 1, &x, 1, false);
+    ask_line(0, 1, &x, 1);
     float wanted = collect_one().floats[0];
-    call(0, 9, x, 0, true, &a);
+    call(0, 9, x, 0, &a);
     wait_for(&a);
     assert_false(a.dropped);
     assert_int_equal(a.code, 0);
     assert_int_equal(a.id, 9);
     assert_memory_equal(&a.value, &wanted, sizeof wanted);
-    assert_int_equal(usage_of(0).requests, 1); /* whoever marks a request as sent before bills it himself */
 }
 
 static void a_version_that_is_not_here_comes_when_it_is_asked_for(void **state)
 {
     (void)state;
     struct answer before = {0}, after = {0};
-    call(0, 1, 1, 0, true, &before);
+    call(0, 1, 1, 0, &before);
     wait_for(&before);
     assert_int_equal(before.code, ERR_STALE);
     engine_load(engine, tenants[0], versions[0]);
     wait_placed(0, true);
-    call(0, 2, 1, 0, true, &after);
+    call(0, 2, 1, 0, &after);
     wait_for(&after);
     assert_int_equal(after.code, 0);
 }
@@ -97,7 +95,7 @@ static void what_is_late_or_malformed_is_dropped_and_said_to_be(void **state)
     struct buf junk = {0}, other = {0};
     struct message m = {.type = MESSAGE_PREDICT_CANCEL};
     load(0);
-    call(0, 1, 1, redis_clock_us() - 1, true, &late);
+    call(0, 1, 1, redis_clock_us() - 1, &late);
     wait_for(&late);
     assert_true(late.dropped);
     buf_str(&junk, "no record");
@@ -123,8 +121,8 @@ static void calls_amid_a_gateway_s_requests_get_their_own_rows(void **state)
     load(0);
     for (int i = 0; i < CALLS; i++) {
         float x = (float)i;
-        ask_line(0, (uint64_t)i, &x, 1, false);
-        call(0, (uint64_t)i, x, 0, true, &a[i]);
+        ask_line(0, (uint64_t)i, &x, 1);
+        call(0, (uint64_t)i, x, 0, &a[i]);
     }
     for (int i = 0; i < CALLS; i++) {
         got = collect_one();
@@ -137,7 +135,6 @@ static void calls_amid_a_gateway_s_requests_get_their_own_rows(void **state)
         assert_int_equal(a[i].id, i);
         assert_memory_equal(&a[i].value, &wanted[i], sizeof wanted[i]);
     }
-    assert_int_equal(usage_of(0).requests, CALLS);
     mem_free(a);
 }
 

@@ -45,7 +45,7 @@ static void the_least_recently_used_model_makes_room_and_is_withdrawn_first(void
     start_engine(bytes_of(&line) + bytes_of(&table) + (int64_t)line.len, 2);
     load(0);
     load(1);
-    ask_line(0, 1, &x, 1, false);
+    ask_line(0, 1, &x, 1);
     assert_int_equal(collect_one().code, 0);
     load(2);
     wait_placed(1, false); /* 0 was used since */
@@ -112,7 +112,7 @@ static void an_unloaded_model_is_withdrawn_and_gone(void **state)
     wait_placed(0, false); /* first nobody is sent here any more, then the model goes */
     do engine_stats(engine, &stats), pause_briefly();
     while (stats.models && clock_mono_ms() < until);
-    ask_line(0, 1, &x, 1, false);
+    ask_line(0, 1, &x, 1);
     assert_int_equal(collect_one().code, ERR_STALE);
     engine_describe(engine, &h);
     assert_int_equal(h.model_bytes_free, h.model_bytes_max);
@@ -193,7 +193,7 @@ static void the_heartbeat_tells_which_models_are_busy_and_how(void **state)
     assert_int_equal(h->models_len, 0);
     for (uint64_t id = 1; h->models_len == 0 && clock_mono_ms() < until; id += 20) {
         struct got got[20];
-        for (uint64_t i = 0; i < 20; i++) ask_line(0, id + i, x, 32, false);
+        for (uint64_t i = 0; i < 20; i++) ask_line(0, id + i, x, 32);
         collect(got, 20);
         engine_describe(engine, h);
     }
@@ -270,7 +270,7 @@ static void a_worker_that_stops_serves_until_its_models_are_up_elsewhere(void **
     seen[0] = false;
     while (!seen[0] && clock_mono_ms() < until) see_asked(seen); /* the one that is left, again */
     assert_false(h.done);
-    ask_line(0, 1, &x, 1, false);
+    ask_line(0, 1, &x, 1);
     assert_int_equal(collect_one().code, 0);
     assert_int_equal(placement_announce(redis, versions[0], inc, NULL), 0);
     pthread_join(thread, NULL);
@@ -294,7 +294,7 @@ static void draining_withdraws_every_model_and_still_answers(void **state)
     float x = 1;
     load(0);
     load(1);
-    ask_line(0, 1, &x, 1, false);
+    ask_line(0, 1, &x, 1);
     assert_int_equal(engine_drain(engine, 10000), 0);
     assert_false(is_placed(0) || is_placed(1));
     assert_int_equal(collect_one().code, 0);
