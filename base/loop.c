@@ -95,10 +95,13 @@ int loop_create(struct loop **out, struct err *e)
     /* Adds and deletes of one round that undo each other never reach the kernel. That needs descriptors that
      * nobody has duplicated, which ours are. */
     struct event_config *config = event_config_new();
+    const struct timeval slice = {.tv_usec = LOOP_SLICE_US};
     if (config) event_config_set_flag(config, EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
+    if (config) event_config_set_max_dispatch_interval(config, &slice, -1, LOOP_USUAL);
     l->base = config ? event_base_new_with_config(config) : NULL;
     if (config) event_config_free(config);
-    if (l->base) l->wake = event_new(l->base, l->fd, EV_READ | EV_PERSIST, on_wake, l);
+    if (l->base && event_base_priority_init(l->base, LOOP_PRIORITIES) == 0)
+        l->wake = event_new(l->base, l->fd, EV_READ | EV_PERSIST, on_wake, l);
     if (!l->wake || event_add(l->wake, NULL) != 0) {
         loop_free(l);
         return err_set(e, ERR_IO, NULL, "libevent cannot make an event base");

@@ -12,6 +12,12 @@
 struct event_base;
 struct loop;
 
+/* Priorities of events (event_priority_set). Deadlines are prompt; sockets and posts are usual, which is what
+ * events are made with: handled in turns, so that what came together is done together. After LOOP_SLICE_US of
+ * usual callbacks the loop looks for prompt ones and for timers. */
+enum { LOOP_PROMPT, LOOP_USUAL, LOOP_PRIORITIES };
+enum { LOOP_SLICE_US = 1000 };
+
 typedef void (*loop_fn)(void *arg);
 
 int loop_create(struct loop **out, struct err *e);

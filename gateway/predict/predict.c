@@ -369,6 +369,7 @@ void predict_run(struct predict *p, struct exchange *x, const struct predict_cal
     r->rows_max = c->rows_max;
     r->ref = (struct model_ref){.model = r->model, .kind = ref->kind, .text = ref->text ? r->text : NULL};
     r->deadline = evtimer_new(loop_base(p->loop), on_deadline, r);
+    event_priority_set(r->deadline, LOOP_PROMPT);
     table_add(p, r);
     set_deadline(r, p->config.timeout_ms);
     exchange_on_cancel(x, on_cancel, r);

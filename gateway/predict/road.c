@@ -325,6 +325,7 @@ int predict__road_open(struct predict *p, struct err *e)
     p->retry = event_new(loop_base(p->loop), -1, EV_PERSIST, on_retry, p);
     if (!p->retry || !p->settle)
         return err_set(e, ERR_NOMEM, NULL, "no memory for the events of the predict road");
+    event_priority_set(p->settle, LOOP_PROMPT);
     event_add(p->retry, &(struct timeval){.tv_usec = RETRY_MS * 1000});
     return 0;
 }

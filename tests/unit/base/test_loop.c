@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include "base/clock.h"
 #include "base/loop.h"
 #include "base/mem.h"
 
@@ -148,6 +149,62 @@ static void says_when_memory_is_out(void **state)
     assert_null(l);
 }
 
+enum { BUSY = 100, BUSY_US = 500 };
+
+struct crowd {
+    struct loop *loop;
+    int usual, usual_before_prompt, usual_before_timer;
+};
+
+static void be_busy(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct crowd *c = arg;
+    int64_t until_us = clock_mono_us() + BUSY_US;
+    while (clock_mono_us() < until_us) continue;
+    if (++c->usual == BUSY) loop_stop(c->loop);
+}
+
+static void on_prompt(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct crowd *c = arg;
+    c->usual_before_prompt = c->usual;
+}
+
+static void on_due(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct crowd *c = arg;
+    c->usual_before_timer = c->usual;
+}
+
+static void what_is_prompt_waits_for_a_slice_of_the_usual_and_not_for_all_of_it(void **state)
+{
+    (void)state;
+    struct crowd c = {.usual_before_prompt = -1, .usual_before_timer = -1};
+    struct event *busy[BUSY], *prompt, *timer;
+    assert_int_equal(loop_create(&c.loop, NULL), 0);
+    for (int i = 0; i < BUSY; i++) {
+        busy[i] = event_new(loop_base(c.loop), -1, 0, be_busy, &c);
+        event_active(busy[i], EV_READ, 0);
+    }
+    prompt = event_new(loop_base(c.loop), -1, 0, on_prompt, &c);
+    event_priority_set(prompt, LOOP_PROMPT);
+    event_active(prompt, EV_READ, 0);
+    timer = evtimer_new(loop_base(c.loop), on_due, &c);
+    event_priority_set(timer, LOOP_PROMPT);
+    event_add(timer, &(struct timeval){.tv_usec = 3 * BUSY_US});
+    loop_run(c.loop);
+    assert_int_equal(c.usual_before_prompt, 0);
+    assert_in_range(c.usual_before_timer, 1,
+                    BUSY / 2); /* 3 and a slice, on a machine that does nothing else */
+    for (int i = 0; i < BUSY; i++) event_free(busy[i]);
+    event_free(prompt);
+    event_free(timer);
+    loop_free(c.loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -155,6 +212,7 @@ int main(void)
         cmocka_unit_test(a_function_that_posts_itself_leaves_the_loop_its_turn),
         cmocka_unit_test(work_posted_before_a_stop_still_runs),
         cmocka_unit_test(any_thread_may_stop_it),
+        cmocka_unit_test(what_is_prompt_waits_for_a_slice_of_the_usual_and_not_for_all_of_it),
         cmocka_unit_test(says_when_memory_is_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
