@@ -267,12 +267,15 @@ struct filling {
     int64_t now_us, rows, rows_cap, deadline_us;
 };
 
-/* Nobody wants its answer any more, or will when it is there. Where others wait, one that would be done just
- * in time is not worth the risk: those that are left over then all have their margin. */
+/* Nobody wants its answer any more, or will when it is there. One that has waited for most of its time and
+ * would only just be done among those behind it makes room for them: else an overloaded lane always computes
+ * what is about to expire, one by one. */
 static bool is_late(const struct filling *f, const struct work *w)
 {
-    int64_t us = needs_us(f->lane, w->message.predict.rows);
-    return w->deadline_us <= f->now_us + (w->next ? MARGIN * us : us);
+    int64_t left = w->deadline_us - f->now_us, batch = f->lane->rows;
+    if (left <= needs_us(f->lane, w->message.predict.rows)) return true;
+    if (batch > f->rows_cap) batch = f->rows_cap;
+    return w->next && f->now_us - w->arrived_us > left && left <= MARGIN * needs_us(f->lane, batch);
 }
 
 /* Into the batch, unless that is too large then, or too late for one of them. */

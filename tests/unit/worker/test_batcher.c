@@ -202,8 +202,8 @@ static void what_cannot_be_done_in_time_is_not_begun(void **state)
     put(b, 0, 2, 2);
     expect(b, 2, (const uint64_t[]){1, 2});
     put(b, 0, 3, 2);
-    batcher_took(b, versions[0], 4, 400000);                                /* 100 ms a row */
-    assert_int_equal(batcher_put(b, a_work_due(0, 4, 2, 390000), NULL), 0); /* no margin */
+    batcher_took(b, versions[0], 4, 400000); /* 100 ms a row */
+    assert_int_equal(batcher_put(b, a_work_due(0, 4, 2, 190000), NULL), 0);
     assert_int_equal(batcher_put(b, a_work_due(0, 5, 1000, 450000), NULL),
                      0); /* at least as long as four rows */
     assert_true(batcher_take(b, clock_mono_us(), &batch, &expired));
@@ -214,6 +214,29 @@ static void what_cannot_be_done_in_time_is_not_begun(void **state)
     free_list(batch);
     free_list(expired);
     expect(b, 1, (const uint64_t[]){5}); /* nobody waits behind it: what may just do is tried */
+    batcher_free(b);
+}
+
+static void one_that_waited_for_most_of_its_time_makes_room(void **state)
+{
+    (void)state;
+    struct batcher *b = batcher_create(100, 1 << 20, 4);
+    struct work *batch, *expired, *old = a_work_due(0, 10, 1, 300000), *fresh = a_work_due(0, 11, 1, 300000);
+    for (uint64_t i = 0; i < 5; i++) put(b, 0, i, 1);
+    expect(b, 4, (const uint64_t[]){0, 1, 2, 3});
+    batcher_took(b, versions[0], 4, 200000); /* 50 ms a row */
+    old->arrived_us -= 400000;
+    assert_int_equal(batcher_put(b, old, NULL), 0);
+    assert_int_equal(batcher_put(b, fresh, NULL), 0);
+    for (uint64_t i = 20; i < 24; i++) put(b, 0, i, 1);
+    assert_true(batcher_take(b, clock_mono_us(), &batch, &expired));
+    assert_int_equal(expired->message.predict.request_id, 10);
+    assert_null(expired->next);
+    assert_int_equal(batch->message.predict.request_id, 4);
+    assert_int_equal(batch->next->message.predict.request_id, 11); /* and no third, for its sake */
+    free_list(batch);
+    free_list(expired);
+    expect(b, 4, (const uint64_t[]){20, 21, 22, 23});
     batcher_free(b);
 }
 
@@ -327,6 +350,7 @@ int main(void)
         cmocka_unit_test(bytes_are_bounded_as_well),
         cmocka_unit_test(expired_requests_are_set_apart),
         cmocka_unit_test(what_cannot_be_done_in_time_is_not_begun),
+        cmocka_unit_test(one_that_waited_for_most_of_its_time_makes_room),
         cmocka_unit_test(a_batch_grows_as_far_as_the_first_deadline_in_it_allows),
         cmocka_unit_test(tensors_are_copied_out_of_the_record),
         cmocka_unit_test(a_withdrawn_request_is_gone_and_its_neighbours_stay),
