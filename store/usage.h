@@ -1,4 +1,4 @@
-/* Usage: cumulative counters of worker incarnations, billed once; and what was used, by hour. */
+/* Usage: cumulative counters of gateway incarnations, billed once; and what was used, by hour. */
 #ifndef STORE_USAGE_H
 #define STORE_USAGE_H
 

@@ -33,7 +33,8 @@ int batcher_put(struct batcher *b, struct work *w, struct err *e);
 
 /* *batch is the caller's: requests of one version in order of arrival, together at most rows_max rows and at
  * most the max_batch_rows of each of them, or a single larger one. *expired (may come along with an empty
- * batch) gets those whose deadline has passed or, by what the last batches took, would pass on the way.
+ * batch) gets those whose deadline has passed or, by what the last batches took, would pass on the way, and
+ * those that have waited for most of their time and would hold up what waits behind them.
  * false: nothing is ready at now_us, and batcher_due_us tells when. */
 bool batcher_take(struct batcher *b, int64_t now_us, struct work **batch, struct work **expired);
 

@@ -4,7 +4,6 @@ import json
 import random
 import struct
 import threading
-import time
 
 import pytest
 
@@ -418,7 +417,9 @@ def test_metrics_tell_how_predictions_ended_and_what_they_cost(platform, own):
         lines = [line.rsplit(" ", 1) for line in wire.ops(platform, "/metrics").body.decode().splitlines() if line.startswith("tenor_gateway_predict")]
         return {name: float(value) for name, value in lines}
 
-    time.sleep(1.1)  # they are a second old at most
+    then = counters()["tenor_gateway_predict_rows_total"]
+    tfs(own, "mixed", {"instances": [{"size": 0.5, "colour": "red"}]})
+    wait_until(lambda: counters()["tenor_gateway_predict_rows_total"] > then, "the metrics to be of now: they are a second old at most")
     before = counters()
     for n in (1, 2, 3):
         tfs(own, "mixed", {"instances": [{"size": 0.5, "colour": "red"}] * n})
