@@ -52,7 +52,7 @@ libs_tenor-scheduler = scheduler store queue base
 libs_tenor-worker    = worker learn spec tensor store queue base
 libs_tenor-runner    = worker learn spec tensor base
 libs_tenor           = admin store queue base
-ext_tenor-gateway    = -lpq -lhiredis -levent_openssl -levent_pthreads -levent -lssl -lcrypto -lcjson -lz -lm
+ext_tenor-gateway    = -lpq -lhiredis -levent_pthreads -levent -lssl -lcrypto -lcjson -lz -lm
 ext_tenor-scheduler  = -lpq -lhiredis -lssl -lcrypto -lcjson -lm
 ext_tenor-worker     = -lpq -lhiredis -levent -lcrypto -lcjson -lopenblas -lz -lm
 ext_tenor-runner     = -lcrypto -lcjson -lopenblas -lseccomp -lz -lm
@@ -70,7 +70,7 @@ $(foreach b,$(BINS),$(eval $(call binary,$(b))))
 UNIT_SRC = $(sort $(wildcard tests/unit/*/test_*.c))
 UNIT_BIN = $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
 UNIT_AID = $(patsubst %.c,$(BUILD)/%.o,$(filter-out $(UNIT_SRC),$(sort $(wildcard tests/unit/*.c tests/unit/*/*.c))))
-unit_ext = -lcmocka -lpq -lhiredis -levent_openssl -levent_pthreads -levent -lssl -lcrypto -lcjson -lopenblas -lseccomp -lz -lm
+unit_ext = -lcmocka -lpq -lhiredis -levent_pthreads -levent -lssl -lcrypto -lcjson -lopenblas -lseccomp -lz -lm
 
 # A test of folder X links the archives that X may include, so a forbidden arrow fails at link time too.
 unit_libs_base      = base
@@ -183,7 +183,7 @@ fuzz: setup-test ## run each fuzz target for FUZZ_SECONDS (30)
 	        || { tail -40 $$f.log; exit 1; }; tail -1 $$f.log; done
 build/fuzz/fuzz_%: build/fuzz/tests/fuzz/fuzz_%.o $(foreach l,gateway learn spec tensor store queue base,build/fuzz/lib$(l).a)
 	@clang -fsanitize=fuzzer,address,undefined -pthread -o $@ $< -Wl,--start-group $(filter %.a,$^) -Wl,--end-group \
-	    -lpq -lhiredis -levent_openssl -levent_pthreads -levent -lssl -lcrypto -lcjson -lopenblas -lz -lm
+	    -lpq -lhiredis -levent_pthreads -levent -lssl -lcrypto -lcjson -lopenblas -lz -lm
 # gcc takes these from a pragma that clang does not know.
 build/fuzz/tensor/kernel/avx2.o: EXTRA += -mavx2 -mfma
 build/fuzz/tensor/kernel/avx512.o: EXTRA += -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma

@@ -52,14 +52,12 @@ char *buf__grow(struct buf *b, size_t len)
     return b->data + b->len;
 }
 
-void buf_printf(struct buf *b, const char *fmt, ...)
+void buf_vprintf(struct buf *b, const char *fmt, va_list args)
 {
-    va_list args, again;
-    va_start(args, fmt);
+    va_list again;
     va_copy(again, args);
     char small[256];
     int n = vsnprintf(small, sizeof small, fmt, args);
-    va_end(args);
     if (n < 0) {
         b->failed = true;
     } else if ((size_t)n < sizeof small) {
@@ -72,6 +70,14 @@ void buf_printf(struct buf *b, const char *fmt, ...)
         }
     }
     va_end(again);
+}
+
+void buf_printf(struct buf *b, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    buf_vprintf(b, fmt, args);
+    va_end(args);
 }
 
 void buf_consume(struct buf *b, size_t len)

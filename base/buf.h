@@ -5,6 +5,7 @@
 #define BASE_BUF_H
 
 #include <stddef.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -20,6 +21,7 @@ void buf_init(struct buf *b); /* a zeroed struct buf is initialised too */
 void buf_dispose(struct buf *b);
 void buf_clear(struct buf *b); /* len = 0, memory kept, failed reset */
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void buf_vprintf(struct buf *b, const char *fmt, va_list args) __attribute__((format(printf, 2, 0)));
 void buf_consume(struct buf *b, size_t len); /* drops the first len bytes */
 char *buf_steal(struct buf *b); /* the bytes, now the caller's (mem_free); the buf is empty. NULL if failed */
 

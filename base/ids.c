@@ -10,7 +10,7 @@
 
 static const char alphabet[] = "0123456789abcdefghjkmnpqrstvwxyz";
 
-enum { TAIL_LEN = 26, PREFIX_MAX = ID_MAX - 1 - TAIL_LEN };
+enum { TAIL_LEN = 26, PREFIX_MAX = ID_MAX - 1 - TAIL_LEN, NAME_LEN_MAX = 64 };
 
 /* 128 bits: 48 of milliseconds above 80 of randomness. */
 struct stamp {
@@ -68,9 +68,10 @@ bool id_valid(const char *s, const char *prefix)
 
 bool id_name_valid(const char *s)
 {
-    if (!s) return false;
-    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789._-";
-    size_t n = strnlen(s, 65);
-    if (n == 0 || n > 64 || strspn(s, allowed) != n) return false;
-    return (s[0] >= 'a' && s[0] <= 'z') || (s[0] >= '0' && s[0] <= '9');
+    static const bool allowed[256] = {
+        ['a' ... 'z'] = true, ['0' ... '9'] = true, ['.'] = true, ['_'] = true, ['-'] = true};
+    if (!s || *s == '.' || *s == '_' || *s == '-') return false;
+    size_t n = 0;
+    while (n <= NAME_LEN_MAX && allowed[(unsigned char)s[n]]) n++;
+    return n > 0 && n <= NAME_LEN_MAX && s[n] == '\0';
 }

@@ -65,6 +65,10 @@ int json_opt_object(struct json_obj *o, const char *name, const cJSON **out, str
 void json_path_name(char out[JSON_PATH_MAX], const char *path, const char *name);
 void json_path_index(char out[JSON_PATH_MAX], const char *path, size_t index);
 
+/* How many of the first len bytes at s stand in a JSON string as they are and need no look: printable ASCII
+ * up to a quote, a backslash or anything else. */
+size_t json_plain_run(const char *s, size_t len);
+
 /* ---- writer: commas and quoting are its business. Nesting ≤ 32. Misuse is an assert. ---- */
 struct json_writer {
     struct buf *out; /* borrowed */

@@ -1,5 +1,6 @@
 /* Walks JSON text once, without recursion, and refuses whatever is not strict, with its line and column. */
 #include "base/json_scan.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/num.h"
 
@@ -78,6 +79,35 @@ static int count_token(struct scanner *s)
 }
 
 /* ---- strings ---- */
+
+static const bool is_plain[256] = {
+    [' '] = true,
+    ['!'] = true,
+    ['#' ... '['] = true,
+    [']' ... '~'] = true,
+};
+
+/* The high bits of those among eight bytes that are not plain; some above the lowest of them may be flagged
+ * too, by a borrow or a carry. */
+static uint64_t flag_others(uint64_t eight)
+{
+    const uint64_t ones = 0x0101010101010101, high = 0x80 * ones;
+    uint64_t quote = eight ^ '"' * ones, backslash = eight ^ '\\' * ones;
+    uint64_t control = (eight - 0x20 * ones) | (eight + ones); /* the sum: 0x7f */
+    return (control | eight | (quote - ones) | (backslash - ones)) & high;
+}
+
+size_t json_plain_run(const char *s, size_t len)
+{
+    size_t n = 0;
+    for (uint64_t eight; len - n >= sizeof eight; n += sizeof eight) {
+        memcpy(&eight, s + n, sizeof eight);
+        uint64_t flags = flag_others(eight);
+        if (flags) return n + (size_t)__builtin_ctzll(flags) / 8;
+    }
+    while (n < len && is_plain[(unsigned char)s[n]]) n++;
+    return n;
+}
 
 size_t json__utf8_len(const char *text, const char *end)
 {

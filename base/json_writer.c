@@ -75,14 +75,6 @@ static void write_escape(struct buf *out, unsigned char c)
     }
 }
 
-/* ASCII that stands in a string as it is. */
-static const bool is_plain[256] = {
-    [' '] = true,
-    ['!'] = true,
-    ['#' ... '['] = true,
-    [']' ... '~'] = true,
-};
-
 /* Bytes that are no UTF-8 (a log line of a program, say) become U+FFFD, so that what is written is always
  * JSON. */
 static void write_quoted(struct buf *out, const char *s, size_t len)
@@ -90,7 +82,7 @@ static void write_quoted(struct buf *out, const char *s, size_t len)
     buf_char(out, '"');
     size_t plain = 0; /* start of the run that needs no change */
     for (size_t i = 0; i < len;) {
-        while (i < len && is_plain[(unsigned char)s[i]]) i++;
+        i += json_plain_run(s + i, len - i);
         if (i == len) break;
         unsigned char c = (unsigned char)s[i];
         size_t n = c < 0x80 ? 1 : json__utf8_len(s + i, s + len);

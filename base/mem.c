@@ -59,11 +59,11 @@ void mem_exit_when_out(int status)
 /* ---- the shelf
  *
  * glibc keeps freed blocks per thread up to 1 KiB only, and what a request needs (its body, its record, its
- * arena) is larger: so each thread keeps a few of each size up to 64 KiB itself. Four sizes to each doubling:
- * a block is at most a quarter larger than asked for. Not under a sanitizer, which is to see each block's
- * end. */
+ * arena) is larger: so each thread keeps a few of each size up to 256 KiB itself. Four sizes to each
+ * doubling: a block is at most a quarter larger than asked for. Not under a sanitizer, which is to see each
+ * block's end. */
 
-enum { SHELF_LEAST = 1024, SHELF_MOST = 64 * 1024, SHELF_CLASSES = 25, SHELF_SMALL = 8 * 1024 };
+enum { SHELF_LEAST = 1024, SHELF_MOST = 256 * 1024, SHELF_CLASSES = 33, SHELF_SMALL = 8 * 1024 };
 enum { SHELF_KEEP_SMALL = 16, SHELF_KEEP = 4 };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -88,21 +88,20 @@ static double read_slowly(const struct decimal *d)
     return v;
 }
 
-static const double exact_pow10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
-                                     1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
-enum { EXACT_POW10_MAX = 22 };
+const double num_pow10[] = {1e0,  1e1,  1e2,  1e3,  1e4,  1e5,  1e6,  1e7,  1e8,  1e9,  1e10, 1e11,
+                            1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22};
 
 #if LDBL_MANT_DIG == 64
 /* x87's 64-bit mantissa holds 19 digits and 10^27 = 2^27 · 5^27 exactly, so one operation is rounded once, to
  * 64 bits. Rounding again to 53 is right unless the first result stands exactly half-way, where its own
  * rounding may have hidden which side the truth is on. */
-static bool read_extended(double *out, uint64_t head, int64_t exponent)
+static bool scale_extended(double *out, uint64_t digits, int64_t exponent)
 {
     static const long double pow10[] = {1e0L,  1e1L,  1e2L,  1e3L,  1e4L,  1e5L,  1e6L,  1e7L,  1e8L,  1e9L,
                                         1e10L, 1e11L, 1e12L, 1e13L, 1e14L, 1e15L, 1e16L, 1e17L, 1e18L, 1e19L,
                                         1e20L, 1e21L, 1e22L, 1e23L, 1e24L, 1e25L, 1e26L, 1e27L};
     if (exponent < -27 || exponent > 27) return false;
-    long double v = (long double)head;
+    long double v = (long double)digits;
     v = exponent < 0 ? v / pow10[-exponent] : v * pow10[exponent];
     uint64_t mantissa;
     memcpy(&mantissa, &v, sizeof mantissa);
@@ -111,26 +110,29 @@ static bool read_extended(double *out, uint64_t head, int64_t exponent)
     return true;
 }
 #else
-static bool read_extended(double *out, uint64_t head, int64_t exponent)
+static bool scale_extended(double *out, uint64_t digits, int64_t exponent)
 {
-    (void)out, (void)head, (void)exponent;
+    (void)out, (void)digits, (void)exponent;
     return false;
 }
 #endif
 
 /* Clinger's fast path ("How to read floating point numbers accurately", 1990): two exact operands, one
  * rounding. */
+bool num_scale(double *out, uint64_t digits, int64_t exponent)
+{
+    if (digits > 1ull << 53 || exponent < -NUM_POW10_MAX || exponent > NUM_POW10_MAX)
+        return scale_extended(out, digits, exponent);
+    double v = (double)digits;
+    *out = exponent < 0 ? v / num_pow10[-exponent] : v * num_pow10[exponent];
+    return true;
+}
+
 static double to_double(const struct decimal *d)
 {
-    if (d->digits == 0) return 0.0;
     double v;
-    if (d->digits <= 19) {
-        if (d->head <= 1ull << 53 && d->exponent >= -EXACT_POW10_MAX && d->exponent <= EXACT_POW10_MAX)
-            return d->exponent < 0 ? (double)d->head / exact_pow10[-d->exponent]
-                                   : (double)d->head * exact_pow10[d->exponent];
-        if (read_extended(&v, d->head, d->exponent)) return v;
-    }
-    return read_slowly(d);
+    if (d->digits == 0) return 0.0;
+    return d->digits <= 19 && num_scale(&v, d->head, d->exponent) ? v : read_slowly(d);
 }
 
 size_t num_scan(const char *p, const char *end, double *out)

@@ -13,6 +13,14 @@ enum { NUM_TEXT_MAX = 32 };
  * if there is no number there. Correctly rounded. Overflow gives ±HUGE_VAL and still counts as read. */
 size_t num_scan(const char *p, const char *end, double *out);
 
+/* 10^0 … 10^22: the powers of ten that are exact doubles. */
+enum { NUM_POW10_MAX = 22 };
+extern const double num_pow10[NUM_POW10_MAX + 1];
+
+/* digits × 10^exponent, correctly rounded; false where one operation does not do (num_scan reads any text).
+ */
+bool num_scale(double *out, uint64_t digits, int64_t exponent);
+
 /* Writes v's shortest round-trip text without a NUL; returns its length (≤ NUM_TEXT_MAX). Finite values only.
  */
 size_t num_format_f64(char out[NUM_TEXT_MAX], double v);

@@ -6,11 +6,11 @@
  * for the main thread. */
 #include "base/pool.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -68,15 +68,11 @@ static void *thread_main(void *arg)
 
 static int start_threads(struct pool *p, int threads, struct err *e)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* new threads inherit the mask */
     int rc = 0;
     while (p->thread_count < threads && rc == 0) {
-        rc = pthread_create(&p->threads[p->thread_count], NULL, thread_main, p);
+        rc = thread_start(&p->threads[p->thread_count], 0, thread_main, p);
         if (rc == 0) p->thread_count++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (rc == 0) return 0;
     errno = rc;
     return err_errno(e, ERR_UNAVAILABLE, "start thread %d of %d of pool %s", p->thread_count + 1, threads,

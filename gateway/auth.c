@@ -1,4 +1,4 @@
-/* Authenticates requests by API key: parse, cache, one shared trip to Postgres per unknown key. */
+/* Authenticates requests by API key: cache, parse, one shared trip to Postgres per unknown key. */
 #include "gateway/auth.h"
 
 #include <string.h>
@@ -18,7 +18,7 @@ struct auth_lookup {
     struct trip trip; /* first: this is freed as a trip */
     char text[KEY_TEXT_MAX];
     size_t text_len;
-    uint8_t mac[SHA256_LEN];
+    uint8_t mac[SHA256_LEN]; /* of the text's secret and CRC */
     uint64_t epoch;
     struct waiter *first, **last; /* of the loop */
     struct auth_lookup *next;     /* in gateway_loop.lookups */
@@ -30,7 +30,8 @@ struct auth_lookup {
 const char *auth_bearer(const char *header)
 {
     if (strncasecmp(header, "Bearer ", 7) != 0) return NULL;
-    const char *text = header + 7 + strspn(header + 7, " ");
+    const char *text = header + 7;
+    while (*text == ' ') text++;
     return *text != '\0' ? text : NULL;
 }
 
@@ -135,9 +136,7 @@ static int wait_for(struct gateway_loop *l, const char *text, const uint8_t mac[
     return 0;
 }
 
-/* The key's text, checked as far as that goes without a look-up. */
-static int parse(const struct request *r, const char **text, char key_id[ID_MAX],
-                 uint8_t secret[KEY_SECRET_LEN], struct err *e)
+static int bearer_of(const struct request *r, const char **text, struct err *e)
 {
     const char *header = request_header(r, "authorization");
     if (header == NULL)
@@ -146,7 +145,30 @@ static int parse(const struct request *r, const char **text, char key_id[ID_MAX]
     *text = auth_bearer(header);
     if (*text == NULL)
         return err_set(e, ERR_UNAUTHORIZED, NULL, "the Authorization header must read: Bearer tnr_live_…");
-    return key_parse(key_id, secret, *text, strlen(*text), e);
+    return 0;
+}
+
+/* A key that is remembered is known by its text. Any other is read first, so that what cannot be a key is
+ * neither looked up nor remembered. mac is set when 0 comes back. */
+static int find_key(struct gateway_loop *l, const char *text, uint8_t mac[SHA256_LEN],
+                    enum key_cache_result *found, struct principal **who, struct err *e)
+{
+    struct key_parts parts;
+    char key_id[ID_MAX];
+    uint8_t secret[KEY_SECRET_LEN];
+    size_t len = strlen(text);
+    *found = KEY_CACHE_MISS;
+    if (key_split(&parts, text, len)) {
+        key_cache_mac(l->g->keys, mac, parts.secret, KEY_SECRET_TEXT_LEN);
+        *found = key_cache_find(l->g->keys, parts.id, mac, who);
+    }
+    if (*found != KEY_CACHE_HIT) {
+        int rc = key_parse(key_id, secret, text, len, e);
+        explicit_bzero(secret, sizeof(secret));
+        if (rc != 0) return rc;
+    }
+    metrics_key_lookup(l->g->metrics, *found != KEY_CACHE_MISS);
+    return 0;
 }
 
 static int refused(struct err *e)
@@ -157,16 +179,13 @@ static int refused(struct err *e)
 void auth_request(struct gateway_loop *l, struct exchange *x, auth_fn fn, void *arg)
 {
     struct err e = {0};
-    char key_id[ID_MAX];
-    uint8_t secret[KEY_SECRET_LEN], mac[SHA256_LEN];
+    uint8_t mac[SHA256_LEN];
     const char *text = NULL;
     struct principal *who = NULL;
-    int rc = parse(exchange_request(x), &text, key_id, secret, &e);
+    enum key_cache_result found;
+    int rc = bearer_of(exchange_request(x), &text, &e);
+    if (rc == 0) rc = find_key(l, text, mac, &found, &who, &e);
     if (rc == 0) {
-        key_cache_mac(l->g->keys, mac, secret, sizeof(secret));
-        explicit_bzero(secret, sizeof(secret));
-        enum key_cache_result found = key_cache_find(l->g->keys, key_id, mac, &who);
-        metrics_key_lookup(l->g->metrics, found != KEY_CACHE_MISS);
         if (found == KEY_CACHE_MISS) {
             rc = wait_for(l, text, mac, &(struct waiter){.x = x, .fn = fn, .arg = arg}, &e);
             if (rc == 0) return;

@@ -1,7 +1,7 @@
 /* Who sends this request? The Authorization header, the key cache, and a trip to Postgres when that does not
  * know.
  *
- *   header ─▶ key_parse (CRC) ─▶ cache ─ miss ─▶ pool: key_authenticate ─▶ cache, all waiters
+ *   header ─▶ cache ─ no hit ─▶ key_parse (CRC) ─ miss ─▶ pool: key_authenticate ─▶ cache, all waiters
  *
  * Requests that bring the same unknown key share one trip. Loop thread only. */
 #ifndef GATEWAY_AUTH_H

@@ -275,8 +275,7 @@ void dispatch_request(struct exchange *x, void *loop_ctx)
     char allow[ROUTE_ALLOW_MAX];
     struct err e = {0};
     v->l = loop_ctx;
-    enum route_result found =
-        route_find(&v->match, allow, route_table, route_table_len, face, r, exchange_arena(x));
+    enum route_result found = route_find(&v->match, allow, v->l->g->routes, face, r, exchange_arena(x));
     if (found == ROUTE_NO_PATH) {
         fail_path(x);
         return;

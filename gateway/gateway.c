@@ -146,6 +146,7 @@ int gateway_create(struct gateway **out, const struct gateway_options *options, 
     id_new(g->inc, "inc_");
     g->keys = key_cache_create(clock_coarse_ms);
     g->metrics = metrics_create(route_table, route_table_len);
+    g->routes = route_index_create(route_table, route_table_len);
     int rc = keyring_load(&g->keyring, options->root_key_file, options->pepper_file, e);
     if (rc == 0) rc = redis_address_parse(&g->redis, options->redis_url, options->redis_password, e);
     if (rc == 0) rc = blob_store_open(&g->blobs, options->blob_dir, &g->keyring, e);
@@ -187,6 +188,7 @@ void gateway_free(struct gateway *g)
     lanes_free(g->lanes);
     key_cache_free(g->keys);
     metrics_free(g->metrics);
+    route_index_free(g->routes);
     blob_store_free(g->blobs);
     keyring_wipe(&g->keyring);
     mem_free(g);

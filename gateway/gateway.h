@@ -51,6 +51,7 @@ struct gateway {
     struct key_cache *keys;
     struct lanes *lanes;
     struct metrics *metrics;
+    struct route_index *routes;
     struct server *server;
     struct probe *probe;
     atomic_bool draining;

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 #include <string.h>
+#include "base/hash.h"
 #include "base/mem.h"
 
 enum { STRIPES = 16, SETS = 64, WAYS = 8, REFUSED = 1024 };
@@ -65,17 +66,9 @@ uint64_t key_cache_epoch(const struct key_cache *c)
     return atomic_load(&c->epoch);
 }
 
-/* FNV-1a: ids are random, so any mixing does. */
-static uint32_t hash_id(const char *id)
-{
-    uint32_t h = 2166136261u;
-    for (const char *p = id; *p != '\0'; p++) h = (h ^ (uint8_t)*p) * 16777619u;
-    return h ^ (h >> 15);
-}
-
 static struct stripe *stripe_of(struct key_cache *c, const char *key_id, struct entry **set)
 {
-    uint32_t h = hash_id(key_id);
+    uint64_t h = hash_fold(hash_id(HASH_START, key_id));
     struct stripe *s = &c->stripes[h % STRIPES];
     *set = s->sets[(h / STRIPES) % SETS];
     return s;

@@ -1,13 +1,14 @@
 /* Verified API keys, remembered for seconds, shared by all loops; and refused ones, for a second.
  *
- *   key_parse ─▶ mac of the secret ─▶ find ─┬▶ HIT: the principal
- *                                           ├▶ REFUSED: 401
- *                                           └▶ MISS: ask Postgres, then add or refuse
+ *   key_split ─▶ mac of the secret's text ─▶ find ─┬▶ HIT: the principal
+ *                                                  ├▶ REFUSED: 401
+ *                                                  └▶ MISS: ask Postgres, then add or refuse
  *
- * The secret itself is never kept: an entry holds HMAC-SHA256 of it under a random key of this process. A
- * change of a key or a tenant drops its entries at once (tnr:changed, and directly by the handler that made
- * it), and raises the epoch, so that an answer which left Postgres before the change is used by those who
- * wait for it but not remembered. Any thread: each stripe has a lock, held for a few comparisons. */
+ * The secret itself is never kept: an entry holds HMAC-SHA256 of its text, CRC included, under a random key
+ * of this process; with the id that makes the whole text, so a hit needs no reading of it. A change of a key
+ * or a tenant drops its entries at once (tnr:changed, and directly by the handler that made it), and raises
+ * the epoch, so that an answer which left Postgres before the change is used by those who wait for it but not
+ * remembered. Any thread: each stripe has a lock, held for a few comparisons. */
 #ifndef GATEWAY_KEY_CACHE_H
 #define GATEWAY_KEY_CACHE_H
 
@@ -27,7 +28,7 @@ void key_cache_free(struct key_cache *c);
 
 enum key_cache_result { KEY_CACHE_MISS, KEY_CACHE_HIT, KEY_CACHE_REFUSED };
 
-/* The mac of a secret in this process. */
+/* The mac of a secret's text in this process. */
 void key_cache_mac(const struct key_cache *c, uint8_t mac[SHA256_LEN], const void *secret, size_t len);
 
 /* HIT: *out is a reference of the caller's (principal_release). REFUSED: the key is remembered as bad, or its

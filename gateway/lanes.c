@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/hash.h"
 #include "base/ids.h"
 #include "base/mem.h"
 
@@ -48,9 +49,7 @@ void lanes_free(struct lanes *a)
 /* Where the tenant's holder is linked, or would be. */
 static struct holder **holder_at(struct lanes *a, const char *tenant_id)
 {
-    uint32_t h = 2166136261u;
-    for (const char *p = tenant_id; *p != '\0'; p++) h = (h ^ (uint8_t)*p) * 16777619u;
-    struct holder **at = &a->buckets[(h ^ (h >> 16)) % BUCKETS];
+    struct holder **at = &a->buckets[hash_fold(hash_text(HASH_START, tenant_id)) % BUCKETS];
     while (*at != NULL && strcmp((*at)->tenant_id, tenant_id) != 0) at = &(*at)->next;
     return at;
 }

@@ -1,9 +1,18 @@
 /* Makes and shares principals. */
 #include "gateway/principal.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/mem.h"
+
+/* As draft-ietf-httpapi-ratelimit-headers has it. */
+static void write_policy(struct principal *p)
+{
+    if (p->rate_per_second <= 0) return;
+    snprintf(p->rate_policy, sizeof(p->rate_policy), "\"requests\";q=%lld;w=1",
+             llround(fmin(p->rate_per_second, 1e15)));
+}
 
 struct principal *principal_create(const struct key_auth *auth)
 {
@@ -19,6 +28,7 @@ struct principal *principal_create(const struct key_auth *auth)
     p->inflight_max = plan->max_inflight_requests > INT32_MAX ? INT32_MAX : (int)plan->max_inflight_requests;
     p->request_rows_max = plan->max_request_rows;
     p->max_dataset_bytes = plan->max_dataset_bytes;
+    write_policy(p);
     if (auth->key.models == NULL) return p;
     p->n_models = auth->key.n_models;
     p->models = mem_alloc((size_t)p->n_models + 1, sizeof(*p->models));

@@ -22,6 +22,7 @@ struct principal {
     int inflight_max;          /* ≤ 0: no limit of its own */
     int64_t request_rows_max;  /* of the tenant's plan */
     int64_t max_dataset_bytes; /* of the tenant's plan */
+    char rate_policy[48];      /* the rate as RateLimit-Policy words it; "" without one */
 };
 
 /* A copy of what the look-up found, with one reference. Dies when memory is out. */

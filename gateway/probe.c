@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "gateway/gateway.h"
 
 enum { EVERY_MS = 1000, BEAT_OLD_MS = 5000, PING_TIMEOUT_MS = 2000 };
@@ -143,14 +143,9 @@ int probe_create(struct probe **out, struct gateway *g, struct err *e)
 
 int probe_start(struct probe *p, struct err *e)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    errno = pthread_create(&p->thread, NULL, probe_main, p);
-    int rc = errno == 0 ? 0 : err_errno(e, ERR_UNAVAILABLE, "start the probe's thread");
-    p->started = rc == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return rc;
+    errno = thread_start(&p->thread, 0, probe_main, p);
+    p->started = errno == 0;
+    return p->started ? 0 : err_errno(e, ERR_UNAVAILABLE, "start the probe's thread");
 }
 
 void probe_free(struct probe *p)

@@ -1,30 +1,87 @@
-/* Matching a request's segments against patterns: the most specific pattern is the path, its rows are the
- * methods. */
+/* Matching a request's segments against the patterns that have as many: the most specific pattern is the
+ * path, its rows are the methods. */
 #include "gateway/route.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/arena.h"
+#include "base/mem.h"
 #include "store/key.h"
+
+/* Rows stand in groups of the same face and number of segments, within a group in the table's order. */
+struct route_index {
+    const struct route **rows; /* owned, the rows borrowed */
+    struct route_group {
+        size_t start, len; /* in rows */
+    } groups[ROUTE_FACES][REQUEST_SEGMENTS_MAX + 1];
+};
+
+/* ---- the index ---- */
+
+static size_t pattern_segments(const char *pattern)
+{
+    size_t n = 0;
+    for (const char *p = pattern; *p == '/' && p[1] != '\0'; n++) p = strchrnul(p + 1, '/');
+    return n;
+}
+
+/* The rows of that face and length, appended to the index. */
+static struct route_group gather(struct route_index *in, size_t start, const struct route *table, size_t n,
+                                 enum route_face face, size_t segments)
+{
+    struct route_group g = {.start = start};
+    for (size_t i = 0; i < n; i++)
+        if (table[i].face == face && pattern_segments(table[i].pattern) == segments)
+            in->rows[start + g.len++] = &table[i];
+    return g;
+}
+
+struct route_index *route_index_create(const struct route *table, size_t n)
+{
+    struct route_index *in = mem_alloc(1, sizeof(*in));
+    in->rows = mem_alloc(n, sizeof(*in->rows));
+    size_t used = 0;
+    for (int face = 0; face < ROUTE_FACES; face++)
+        for (size_t segments = 0; segments <= REQUEST_SEGMENTS_MAX; segments++) {
+            in->groups[face][segments] = gather(in, used, table, n, (enum route_face)face, segments);
+            used += in->groups[face][segments].len;
+        }
+    assert(used == n); /* no pattern is longer than a request may be */
+    return in;
+}
+
+void route_index_free(struct route_index *in)
+{
+    if (in == NULL) return;
+    mem_free(in->rows);
+    mem_free(in);
+}
+
+/* ---- matching ---- */
 
 /* How well one segment fits one pattern segment; summed up as base-4 digits, so that earlier segments weigh
  * more. */
 enum fit { FIT_NONE = 0, FIT_PARAM = 1, FIT_SUFFIX = 2, FIT_TEXT = 3 };
 
-/* The pattern segment at p, up to a slash or its end, against the decoded segment s. Most differ at once. */
-static enum fit text_fit(const char *p, const char *s)
+/* The pattern segment at *pattern, up to a slash or its end, against the decoded segment s. One that fits is
+ * stepped over. Most differ at once. */
+static enum fit text_fit(const char **pattern, const char *s)
 {
+    const char *p = *pattern;
     while (*p != '\0' && *p != '/' && *s == *p) p++, s++;
+    *pattern = p;
     return (*p == '\0' || *p == '/') && *s == '\0' ? FIT_TEXT : FIT_NONE;
 }
 
 /* The same for one with a parameter. */
-static enum fit param_fit(const char *p, const char *s)
+static enum fit param_fit(const char **pattern, const char *s)
 {
-    const char *close = p;
+    const char *close = *pattern;
     while (*close != '}') close++;
     const char *end = close + 1;
     while (*end != '\0' && *end != '/') end++;
+    *pattern = end;
     size_t suffix_len = (size_t)(end - close - 1);
     if (suffix_len == 0) return *s != '\0' ? FIT_PARAM : FIT_NONE;
     size_t s_len = strlen(s);
@@ -32,21 +89,18 @@ static enum fit param_fit(const char *p, const char *s)
     return FIT_SUFFIX;
 }
 
-/* 0 when the pattern does not fit; else larger is more specific. */
+/* The pattern has as many segments as r. 0 when it does not fit; else larger is more specific. */
 static uint64_t pattern_fit(const char *pattern, const struct request *r)
 {
+    const char *p = pattern;
     uint64_t score = 1;
-    size_t i = 0;
-    for (const char *p = pattern; *p == '/' && p[1] != '\0'; i++) {
-        const char *s = i < r->segments_len ? r->segments[i] : NULL;
-        enum fit fit = FIT_NONE;
-        p++;
-        if (s) fit = *p == '{' ? param_fit(p, s) : text_fit(p, s);
+    for (size_t i = 0; i < r->segments_len; i++) {
+        p++; /* its slash */
+        enum fit fit = *p == '{' ? param_fit(&p, r->segments[i]) : text_fit(&p, r->segments[i]);
         if (fit == FIT_NONE) return 0;
         score = score * 4 + (uint64_t)fit;
-        while (*p != '\0' && *p != '/') p++;
     }
-    return i == r->segments_len ? score : 0;
+    return score;
 }
 
 static bool method_served(enum http_method row, enum http_method asked)
@@ -80,24 +134,25 @@ static void params_take(struct route_match *m, const struct request *r, struct a
     }
 }
 
-enum route_result route_find(struct route_match *m, char allow[ROUTE_ALLOW_MAX], const struct route *table,
-                             size_t n, enum route_face face, const struct request *r, struct arena *a)
+enum route_result route_find(struct route_match *m, char allow[ROUTE_ALLOW_MAX], const struct route_index *in,
+                             enum route_face face, const struct request *r, struct arena *a)
 {
+    const struct route_group *g = &in->groups[face][r->segments_len];
     uint64_t best = 0;
     unsigned methods = 0;
     const struct route *found = NULL;
     allow[0] = '\0';
-    for (size_t i = 0; i < n; i++) {
-        if (table[i].face != face) continue;
-        uint64_t score = pattern_fit(table[i].pattern, r);
+    for (size_t i = 0; i < g->len; i++) {
+        const struct route *row = in->rows[g->start + i];
+        uint64_t score = pattern_fit(row->pattern, r);
         if (score == 0 || score < best) continue;
         if (score > best) {
             best = score;
             found = NULL;
             methods = 0;
         }
-        methods |= 1u << table[i].method;
-        if (method_served(table[i].method, r->method)) found = &table[i];
+        methods |= 1u << row->method;
+        if (method_served(row->method, r->method)) found = row;
     }
     if (best == 0) return ROUTE_NO_PATH;
     if (found == NULL) {

@@ -16,6 +16,7 @@
 
 struct exchange;
 struct api_call;
+struct route_index;
 struct err;
 struct principal;
 
@@ -37,6 +38,7 @@ enum route_dialect {
 enum route_face {
     FACE_API, /* the public listeners */
     FACE_OPS, /* the operator's listener: health and metrics, no keys */
+    ROUTE_FACES,
 };
 
 struct route_match;
@@ -79,10 +81,15 @@ enum { ROUTE_ALLOW_MAX = 64 };
 
 struct arena;
 
+/* A table as route_find reads it; immutable, so any thread may. The table is borrowed and lives longer. No
+ * pattern has more than REQUEST_SEGMENTS_MAX segments. Dies when memory is out. */
+struct route_index *route_index_create(const struct route *table, size_t n);
+void route_index_free(struct route_index *in); /* NULL is fine */
+
 /* Finds the row for r among those of that face. HEAD is served by GET rows. With ROUTE_NO_METHOD, allow gets
  * the methods that the path has ("GET, HEAD, DELETE"). Parameters with a suffix are copied into a. */
-enum route_result route_find(struct route_match *m, char allow[ROUTE_ALLOW_MAX], const struct route *table,
-                             size_t n, enum route_face face, const struct request *r, struct arena *a);
+enum route_result route_find(struct route_match *m, char allow[ROUTE_ALLOW_MAX], const struct route_index *in,
+                             enum route_face face, const struct request *r, struct arena *a);
 
 /* The first query parameter of r that is not among route->query, or that is there twice; NULL when all are
  * known. */

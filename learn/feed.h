@@ -34,9 +34,7 @@ struct feed {
     /* Rows of the table into to[i], n·input[i].row_bytes bytes each. ERR_INVALID names the column. Called on
      * several threads at once (learn/loader.h), and ahead of the step that the rows are for. */
     int (*fill)(void *ctx, const uint32_t *rows, size_t n, void *const *to, struct err *e);
-    /* How much the loss of these rows counts in the epoch's mean: their number, or that of their tokens. */
-    double (*weight)(void *ctx, const uint32_t *rows, size_t n);
-    /* How much of that weight the outputs of a step got right. */
+    /* How many of these rows the outputs of a step got right; of a row of tokens, the share. */
     double (*hits)(void *ctx, const struct run *run, const uint32_t *rows, size_t n);
     /* Measures the weights on the validation part (rows: n of them). */
     int (*measure)(void *ctx, const struct params *params, const uint32_t *rows, size_t n,

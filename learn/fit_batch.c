@@ -183,9 +183,8 @@ int fit__step(struct fit *f, struct err *e)
     if ((rc = run_step(f->run, &s, &mean, e))) return rc;
     double loss = (double)mean;
     if (!isfinite(loss) || fabs(loss) > EXPLODED) return fit__diverged(f, f->at.step, loss, e);
-    double weight = f->feed.weight(f->feed.ctx, rows, n);
-    f->at.loss_sum += loss * f->loss_scale * weight;
-    f->at.rows_done += weight;
+    f->at.loss_sum += loss * f->loss_scale * (double)n; /* rows count the same, however long they are */
+    f->at.rows_done += (double)n;
     f->at.hits += f->feed.hits(f->feed.ctx, f->run, rows, n);
     f->at.step++;
     return 0;

@@ -50,13 +50,6 @@ static int fill(void *ctx, const uint32_t *rows, size_t n, void *const *to, stru
     return 0;
 }
 
-static double weight(void *ctx, const uint32_t *rows, size_t n)
-{
-    (void)ctx;
-    (void)rows;
-    return (double)n;
-}
-
 static double hits(void *ctx, const struct run *run, const uint32_t *rows, size_t n)
 {
     const struct fit *f = ctx;
@@ -99,7 +92,6 @@ int fit__rows_feed(struct feed *out, struct fit *f, struct err *e)
         .n_inputs = 2,
         .input = {{FAMILY_INPUT, (size_t)p->width * sizeof(float)}, {FAMILY_TARGET, targets * sizeof(float)}},
         .fill = fill,
-        .weight = weight,
         .hits = hits};
     if (f->training->weighting == WEIGHTING_NONE) return 0;
     out->input[out->n_inputs++] = (struct feed_input){FAMILY_WEIGHT, sizeof(float)};

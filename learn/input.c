@@ -56,50 +56,6 @@ int input_check(const struct model_input *in, const struct signature_tensor *wan
     return 0;
 }
 
-/* One element; p need not be aligned. */
-static double number_at(enum datatype t, const unsigned char *p)
-{
-    union {
-        uint16_t u16;
-        int16_t i16;
-        uint32_t u32;
-        int32_t i32;
-        uint64_t u64;
-        int64_t i64;
-        float f;
-        double d;
-    } v;
-    switch (t) {
-    case DATATYPE_BOOL:
-        return p[0] ? 1 : 0;
-    case DATATYPE_UINT8:
-        return p[0];
-    case DATATYPE_INT8:
-        return (int8_t)p[0];
-    default:
-        break;
-    }
-    memcpy(&v, p, datatype_bytes(t));
-    switch (t) {
-    case DATATYPE_UINT16:
-        return v.u16;
-    case DATATYPE_INT16:
-        return v.i16;
-    case DATATYPE_UINT32:
-        return v.u32;
-    case DATATYPE_INT32:
-        return v.i32;
-    case DATATYPE_UINT64:
-        return (double)v.u64;
-    case DATATYPE_INT64:
-        return (double)v.i64;
-    case DATATYPE_FP32:
-        return (double)v.f;
-    default:
-        return v.d;
-    }
-}
-
 static int refuse(const char *name, int64_t row, struct err *e)
 {
     return err_set(e, ERR_INVALID, name,
@@ -119,19 +75,58 @@ static bool any_infinite(const float *x, int64_t n)
     return found != 0;
 }
 
+/* Whole numbers of any of the types are finite floats. By way of doubles: so large ones are rounded as ever.
+ */
+#define CONVERT(type)                                                                                        \
+    for (int64_t i = 0; i < n; i++) {                                                                        \
+        type v;                                                                                              \
+        memcpy(&v, from + (size_t)i * sizeof v, sizeof v);                                                   \
+        out[i] = (float)(double)v;                                                                           \
+    }                                                                                                        \
+    return true
+
+/* n elements at any alignment. False: one of them, a double, is infinite as a float. */
+static bool convert(enum datatype t, const unsigned char *from, int64_t n, float *out)
+{
+    int found = 0;
+    switch (t) {
+    case DATATYPE_UINT8:
+        CONVERT(uint8_t);
+    case DATATYPE_INT8:
+        CONVERT(int8_t);
+    case DATATYPE_UINT16:
+        CONVERT(uint16_t);
+    case DATATYPE_INT16:
+        CONVERT(int16_t);
+    case DATATYPE_UINT32:
+        CONVERT(uint32_t);
+    case DATATYPE_INT32:
+        CONVERT(int32_t);
+    case DATATYPE_UINT64:
+        CONVERT(uint64_t);
+    case DATATYPE_INT64:
+        CONVERT(int64_t);
+    case DATATYPE_BOOL:
+        for (int64_t i = 0; i < n; i++) out[i] = from[i] ? 1 : 0;
+        return true;
+    case DATATYPE_FP32:
+        memcpy(out, from, (size_t)n * sizeof *out);
+        return !any_infinite(out, n);
+    default:
+        break;
+    }
+    for (int64_t i = 0; i < n; i++) {
+        double v;
+        memcpy(&v, from + (size_t)i * sizeof v, sizeof v);
+        found |= fabs(v) > (double)FLT_MAX;
+        out[i] = (float)v;
+    }
+    return found == 0;
+}
+
 int input_numbers(const struct model_input *in, int64_t at, int64_t n, float *out, const char *name,
                   int64_t row, struct err *e)
 {
-    size_t size = datatype_bytes(in->datatype);
-    const unsigned char *from = (const unsigned char *)in->data + (size_t)at * size;
-    if (in->datatype == DATATYPE_FP32) {
-        memcpy(out, from, (size_t)n * sizeof *out);
-        return any_infinite(out, n) ? refuse(name, row, e) : 0;
-    }
-    for (int64_t i = 0; i < n; i++) {
-        double v = number_at(in->datatype, from + (size_t)i * size);
-        if (fabs(v) > (double)FLT_MAX) return refuse(name, row, e);
-        out[i] = (float)v;
-    }
-    return 0;
+    const unsigned char *from = (const unsigned char *)in->data + (size_t)at * datatype_bytes(in->datatype);
+    return convert(in->datatype, from, n, out) ? 0 : refuse(name, row, e);
 }

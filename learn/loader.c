@@ -6,11 +6,11 @@
 #include "learn/loader.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 
 enum { ALIGNMENT = 64, STACK_BYTES = 1 << 20 };
 
@@ -189,15 +189,7 @@ static int allocate(struct loader *l, struct err *e)
 
 static int start(struct loader *l, struct err *e)
 {
-    pthread_attr_t attr;
-    sigset_t all, before;
-    int rc = pthread_attr_init(&attr);
-    if (rc == 0) rc = pthread_attr_setstacksize(&attr, STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (rc == 0) rc = pthread_create(&l->thread, &attr, serve, l);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
+    int rc = thread_start(&l->thread, STACK_BYTES, serve, l);
     l->started = rc == 0;
     if (rc == 0) return 0;
     return err_set(e, ERR_UNAVAILABLE, "threads", "the thread that loads data could not be started: %s",

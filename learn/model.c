@@ -1,16 +1,12 @@
-/* Loaded versions and the sessions that predict with them. */
+/* Loaded versions and the sessions that predict with them; model_stage.c fills those. */
 #include "learn/model.h"
 
-#include <math.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/mem.h"
-#include "learn/artifact.h"
 #include "learn/evaluate.h"
-#include "learn/input.h"
 #include "learn/metrics.h"
+#include "learn/model_impl.h"
 #include "learn/precision.h"
 #include "learn/translator.h"
 #include "tensor/plan.h"
@@ -19,33 +15,8 @@
 /* A batch is computed in runs of at most so many rows, whose memory stays in the caches. */
 enum { RUN_ROWS = 128, FEWEST_ROWS = 8, RUN_BYTES = 128 << 20 };
 
-struct model {
-    struct artifact artifact;      /* params are given up once the plan has packed them */
-    struct plan *plan;             /* NULL with a translator */
-    struct translator *translator; /* texts from texts; else NULL */
-    int64_t run_rows;              /* computed at once */
-    size_t bytes;
-};
-
-struct model_session {
-    const struct model *model;
-    struct run *run;                  /* or */
-    struct translator_run *translate; /* of such models */
-    int32_t *said;                    /* [run_rows, translator_steps] ids */
-    int64_t max_rows, rows;           /* staged */
-    float *input;                     /* [max_rows, preprocess width]: staged rows, preprocessed */
-    float *raw;                       /* one row of raw numbers, for conversion */
-    float *output;                    /* [max_rows, probabilities or targets] */
-    int64_t *integers;                /* [max_rows] labels; NULL for texts and regression */
-    struct buf texts;                 /* labels encoded one after the other */
-    size_t *text_end;                 /* [max_rows]: where each one ends; NULL for integers and regression */
-    size_t bytes;
-};
-
-static const struct preprocess *preprocess_of(const struct model *m)
-{
-    return m->artifact.preprocess;
-}
+/* Vectors written and read there lie in one line of the caches each, where rows are whole lines. */
+enum { INPUT_ALIGN = 64 };
 
 static int64_t output_width(const struct model *m)
 {
@@ -157,7 +128,7 @@ static int64_t raw_width(const struct model *m)
 static bool session_room(struct model_session *s)
 {
     const struct preprocess *p = preprocess_of(s->model);
-    size_t rows = (size_t)s->max_rows, width = (size_t)p->width, raw = (size_t)raw_width(s->model);
+    size_t rows = (size_t)s->max_rows, width = (size_t)p->width, raw = (size_t)s->raw_width;
     size_t out = (size_t)output_width(s->model);
     const struct translator *t = s->model->translator;
     if (!mem_mul(rows, (width + out) * sizeof(float), &s->bytes)) return false;
@@ -169,7 +140,7 @@ static bool session_room(struct model_session *s)
         s->text_end = mem_try_alloc(rows, sizeof *s->text_end);
         if (!s->said || !s->text_end) return false;
     }
-    s->input = mem_try_alloc(rows, width * sizeof *s->input);
+    s->input = mem_try_aligned(INPUT_ALIGN, rows * width * sizeof *s->input);
     s->raw = mem_try_alloc(raw, sizeof *s->raw);
     s->output = mem_try_alloc(rows, out * sizeof *s->output);
     if (p->class_integers) s->integers = mem_try_alloc(rows, sizeof *s->integers);
@@ -185,6 +156,7 @@ int model_session_create(struct model_session **out, const struct model *m, int6
     *out = NULL;
     s->model = m;
     s->max_rows = max_rows;
+    s->raw_width = raw_width(m);
     if (max_rows < 1)
         rc = err_set(e, ERR_INVALID, "max_rows", "a session needs room for at least one row");
     else if (!session_room(s))
@@ -223,131 +195,6 @@ size_t model_session_bytes(const struct model_session *s)
 int64_t model_session_max_rows(const struct model_session *s)
 {
     return s->max_rows;
-}
-
-void model_session_begin(struct model_session *s)
-{
-    s->rows = 0;
-}
-
-/* ---- staging ---- */
-
-static int refuse_row(const struct model_session *s, size_t input, int64_t row, const struct feature *f,
-                      struct err *e)
-{
-    if (preprocess_of(s->model)->ids_below)
-        return err_set(e, ERR_INVALID, model_signature(s->model)->inputs[input].name,
-                       "row %lld, \"%s\": the model takes whole numbers from 0 to %lld only", (long long)row,
-                       f->name, (long long)preprocess_of(s->model)->ids_below - 1);
-    const char *what = f->kind == FEATURE_INTEGER
-                           ? "a missing value, or an integer that the training data does not have"
-                       : f->kind == FEATURE_CATEGORY ? "a missing value"
-                                                     : "a missing value (NaN)";
-    return err_set(e, ERR_INVALID, model_signature(s->model)->inputs[input].name,
-                   "row %lld, \"%s\": %s; the model was not trained to fill it", (long long)row, f->name,
-                   what);
-}
-
-/* The single input of numbers: each row holds the features one after the other. */
-static int stage_numbers(struct model_session *s, const struct model_input *in, int64_t rows, struct err *e)
-{
-    const struct preprocess *p = preprocess_of(s->model);
-    const char *name = model_signature(s->model)->inputs[0].name;
-    int64_t width = raw_width(s->model);
-    for (int64_t row = 0; row < rows; row++) {
-        float *to = s->input + (s->rows + row) * p->width, *raw = s->raw;
-        int rc = input_numbers(in, row * width, width, s->raw, name, row, e);
-        if (rc) return rc;
-        for (size_t i = 0; i < p->n_features; i++) {
-            const struct feature *f = &p->features[i];
-            if (!preprocess_numbers(preprocess_of(s->model), f, raw, to + f->offset_in_row))
-                return refuse_row(s, 0, row, f, e);
-            raw += f->in_width;
-        }
-    }
-    return 0;
-}
-
-static int stage_categories(struct model_session *s, size_t input, const struct model_input *in, int64_t rows,
-                            struct err *e)
-{
-    const struct preprocess *p = preprocess_of(s->model);
-    const struct feature *f = &p->features[input];
-    struct input_texts texts = {.data = in->data, .left = in->bytes};
-    for (int64_t row = 0; row < rows; row++) {
-        const char *text;
-        size_t len;
-        input_next_text(&texts, &text, &len); /* input_check has walked them all */
-        int32_t code = texts_code(&f->codes, text, len);
-        if (code < 0 && len > 0)
-            return err_set(
-                e, ERR_INVALID, f->name,
-                "row %lld, \"%s\": \"%.*s\" is none of the %zu categories that the model was trained "
-                "with",
-                (long long)row, f->name, (int)(len < 40 ? len : 40), text, f->n_values);
-        if (!preprocess_code(f, code, s->input + (s->rows + row) * p->width + f->offset_in_row))
-            return refuse_row(s, input, row, f, e);
-    }
-    return 0;
-}
-
-static int stage_texts(struct model_session *s, size_t input, const struct model_input *in, int64_t rows)
-{
-    const struct preprocess *p = preprocess_of(s->model);
-    const struct feature *f = &p->features[input];
-    struct input_texts texts = {.data = in->data, .left = in->bytes};
-    for (int64_t row = 0; row < rows; row++) {
-        const char *text;
-        size_t len;
-        input_next_text(&texts, &text, &len); /* input_check has walked them all */
-        preprocess_text(f, text, len, s->input + (s->rows + row) * p->width + f->offset_in_row);
-    }
-    return 0;
-}
-
-static int stage_column(struct model_session *s, size_t input, const struct model_input *in, int64_t rows,
-                        struct err *e)
-{
-    const struct preprocess *p = preprocess_of(s->model);
-    const struct feature *f = &p->features[input];
-    for (int64_t row = 0; row < rows; row++) {
-        float raw;
-        int rc = input_numbers(in, row, 1, &raw, f->name, row, e);
-        if (rc) return rc;
-        if (!preprocess_numbers(preprocess_of(s->model), f, &raw,
-                                s->input + (s->rows + row) * p->width + f->offset_in_row))
-            return refuse_row(s, input, row, f, e);
-    }
-    return 0;
-}
-
-int model_session_add(struct model_session *s, const struct model_input *inputs, int64_t rows,
-                      int64_t *first_row, struct err *e)
-{
-    const struct signature *sig = model_signature(s->model);
-    bool single = true;
-    int rc = 0;
-    if (rows < 1) return err_set(e, ERR_INVALID, NULL, "a request needs at least one row");
-    if (rows > s->max_rows - s->rows)
-        return err_set(e, ERR_TOO_LARGE, NULL, "%lld rows do not fit beside %lld; a batch holds %lld",
-                       (long long)rows, (long long)s->rows, (long long)s->max_rows);
-    for (size_t i = 0; i < sig->n_inputs && !rc; i++) {
-        rc = input_check(&inputs[i], &sig->inputs[i], rows, e);
-        if (sig->inputs[i].datatype == DATATYPE_BYTES) single = false;
-    }
-    if (!rc && single) {
-        rc = stage_numbers(s, &inputs[0], rows, e);
-    } else {
-        for (size_t i = 0; i < sig->n_inputs && !rc; i++)
-            rc = preprocess_of(s->model)->features[i].kind == FEATURE_TEXT
-                     ? stage_texts(s, i, &inputs[i], rows)
-                 : sig->inputs[i].datatype == DATATYPE_BYTES ? stage_categories(s, i, &inputs[i], rows, e)
-                                                             : stage_column(s, i, &inputs[i], rows, e);
-    }
-    if (rc) return rc;
-    *first_row = s->rows;
-    s->rows += rows;
-    return 0;
 }
 
 /* ---- computing ---- */

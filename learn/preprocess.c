@@ -28,6 +28,7 @@ void preprocess_free(struct preprocess *p)
     for (size_t i = 0; p->class_texts && i < p->n_classes; i++) mem_free(p->class_texts[i]);
     feature_dispose(&p->target);
     mem_free(p->features);
+    mem_free(p->row_values);
     mem_free(p->class_integers);
     mem_free(p->class_texts);
     mem_free(p->target_mean);
@@ -82,44 +83,34 @@ static bool to_ids(const struct preprocess *p, int64_t n, float *row)
     return true;
 }
 
-/* One filling, shift, scale and offset for all. In blocks of a fixed length, which compilers turn into vector
- * instructions. */
-static bool alike(const struct feature *f, const float *restrict raw, float *restrict out)
+static float filled(const struct feature *f, const float *raw, int64_t i)
 {
-    enum { BLOCK = 16 };
-    float fill = f->fill[0], shift = f->shift[0], scale = f->scale[0], offset = f->offset[0];
-    int missing = 0;
-    int64_t i = 0;
-    for (; i + BLOCK <= f->in_width; i += BLOCK)
-        for (int k = 0; k < BLOCK; k++) {
-            float x = isnan(raw[i + k]) ? fill : raw[i + k];
-            missing |= isnan(x);
-            out[i + k] = (x - shift) * scale + offset;
-        }
-    for (; i < f->in_width; i++) {
-        float x = isnan(raw[i]) ? fill : raw[i];
-        missing |= isnan(x);
-        out[i] = (x - shift) * scale + offset;
-    }
-    return missing == 0;
+    return isnan(raw[i]) ? f->fill[f->n > 1 ? i : 0] : raw[i];
 }
 
-static bool numbers(const struct feature *f, const float *raw, float *out)
+static bool numbers(const struct preprocess *p, const struct feature *f, const float *raw, float *out)
 {
     if (f->kind == FEATURE_INTEGER) return integer_to_one_hot(f, raw[0], out);
-    bool whole = true;
-    if (f->n == 1) return alike(f, raw, out);
-    for (int64_t i = 0; i < f->in_width; i++) {
-        float x = isnan(raw[i]) ? f->fill[i] : raw[i];
-        whole = whole && !isnan(x);
-        out[i] = (x - f->shift[i]) * f->scale[i] + f->offset[i];
+    if (f->in_width == 1) {
+        float x = filled(f, raw, 0);
+        out[0] = (x - f->shift[0]) * f->scale[0] + f->offset[0];
+        return !isnan(x);
     }
-    return whole;
+    struct normaliser by = {f->fill, f->shift, f->scale, f->offset, f->n > 1};
+    if (p->kernels->normalise(&by, raw, out, (size_t)f->in_width)) return true;
+    for (int64_t i = 0; i < f->in_width; i++) /* what is infinite is not missing */
+        if (isnan(filled(f, raw, i))) return false;
+    return true;
 }
 
 bool preprocess_numbers(const struct preprocess *p, const struct feature *f, const float *raw, float *out)
 {
-    return numbers(f, raw, out) && (!p->ids_below || to_ids(p, f->in_width, out));
+    return numbers(p, f, raw, out) && (!p->ids_below || to_ids(p, f->in_width, out));
+}
+
+bool preprocess_row(const struct preprocess *p, const void *raw, float *out)
+{
+    return p->row.fill && p->kernels->normalise(&p->row, raw, out, (size_t)p->width);
 }
 
 /* As preprocess_numbers, for bytes, which are never missing: the same arithmetic on the same floats. In
@@ -216,6 +207,7 @@ size_t preprocess_bytes(const struct preprocess *p)
 {
     size_t bytes = p->target.vocabulary ? vocabulary_bytes(p->target.vocabulary) : 0;
     bytes += sizeof *p + p->n_features * sizeof *p->features + p->n_classes * 40;
+    if (p->row_values) bytes += (size_t)p->width * sizeof *p->row_values * 4;
     for (size_t i = 0; i < p->n_features; i++) {
         const struct feature *f = &p->features[i];
         bytes += (size_t)f->n * 16 + f->n_values * 128 + f->codes.used_bytes;

@@ -21,6 +21,7 @@
 #include "learn/data/texts.h"
 #include "learn/spec/spec.h"
 #include "learn/text/vocabulary.h"
+#include "tensor/kernel.h"
 
 enum feature_kind { FEATURE_NUMBER, FEATURE_CATEGORY, FEATURE_INTEGER, FEATURE_TENSOR, FEATURE_TEXT };
 
@@ -47,6 +48,10 @@ struct preprocess {
     struct feature *features; /* owned, in the order of the row */
     int64_t width;            /* floats in the network's row */
     int64_t ids_below; /* > 0: the row is int32_t in the floats' place, whole numbers from 0 below this */
+    const struct kernels *kernels; /* this CPU's */
+    struct normaliser row; /* of all the numbers of a row; fill NULL: one by one they become something else,
+                              or it was not read from JSON */
+    float *row_values;     /* owned: what row points into, unless that is the one feature's */
     enum task task;
     struct feature target;   /* SEQUENCE: of kind TEXT */
     size_t n_classes;        /* CLASSIFICATION */
@@ -70,6 +75,10 @@ void preprocess_free(struct preprocess *p);
 /* in_width raw numbers of one row → width floats at out. False when a value is missing or unknown and nothing
  * fills it, or is none of the numbers below ids_below. */
 bool preprocess_numbers(const struct preprocess *p, const struct feature *f, const float *raw, float *out);
+
+/* As that for all features of a row, in one pass from its bytes: width floats at any alignment. False also
+ * where this row, or no row of these features, can be done so: then preprocess_numbers tells for each. */
+bool preprocess_row(const struct preprocess *p, const void *raw, float *out);
 
 /* The index of a category, or -1 for a missing one. False as above. */
 bool preprocess_code(const struct feature *f, int32_t code, float *out);

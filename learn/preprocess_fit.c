@@ -298,6 +298,7 @@ int preprocess_fit(struct preprocess **out, const struct resolved *r, const stru
     struct preprocess *p = mem_alloc(1, sizeof *p);
     int rc = 0;
     *out = NULL;
+    p->kernels = kernels_best();
     p->task = r->task;
     p->ids_below = r->ids_below;
     p->features = mem_alloc(r->n_features, sizeof *p->features);

@@ -273,15 +273,38 @@ static int output_from_json(struct preprocess *p, struct json_obj *o, struct err
                                        : take_integers(o, "classes", list, &p->class_integers, e);
 }
 
+/* Rows of one tensor, or of numbers alone, are made in one pass (preprocess_row). */
+static int join_row(struct preprocess *p, struct err *e)
+{
+    const struct feature *f = p->features;
+    size_t n = p->n_features;
+    if (n == 1 && f->kind == FEATURE_TENSOR && !p->ids_below)
+        p->row = (struct normaliser){f->fill, f->shift, f->scale, f->offset, f->n > 1};
+    for (size_t i = 0; i < n; i++)
+        if (f[i].kind != FEATURE_NUMBER || p->ids_below) return 0;
+    float *to = p->row_values = mem_try_alloc(n, 4 * sizeof *to);
+    if (!to) return err_set(e, ERR_NOMEM, NULL, "no memory for preprocessing");
+    p->row = (struct normaliser){to, to + n, to + 2 * n, to + 3 * n, true};
+    for (size_t i = 0; i < n; i++, to++) {
+        to[0] = f[i].fill[0];
+        to[n] = f[i].shift[0];
+        to[2 * n] = f[i].scale[0];
+        to[3 * n] = f[i].offset[0];
+    }
+    return 0;
+}
+
 int preprocess_from_json(struct preprocess **out, const cJSON *node, const char *path, struct err *e)
 {
     struct json_obj o;
     struct preprocess *p = mem_alloc(1, sizeof *p);
     int rc;
     *out = NULL;
+    p->kernels = kernels_best();
     if ((rc = json_obj_open(&o, node, path, e)) || (rc = features_from_json(p, &o, e)) ||
         (rc = json_opt_int(&o, "ids_below", 1, MAX_WIDTH, &p->ids_below, e)) ||
-        (rc = check_texts(p, &o, e)) || (rc = output_from_json(p, &o, e)) || (rc = json_obj_close(&o, e)))
+        (rc = check_texts(p, &o, e)) || (rc = join_row(p, e)) || (rc = output_from_json(p, &o, e)) ||
+        (rc = json_obj_close(&o, e)))
         preprocess_free(p);
     else
         *out = p;

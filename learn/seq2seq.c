@@ -97,14 +97,6 @@ static int fill(void *ctx, const uint32_t *rows, size_t n, void *const *to, stru
     return 0;
 }
 
-/* Rows count the same in the loss, however long they are. */
-static double weight(void *ctx, const uint32_t *rows, size_t n)
-{
-    (void)ctx;
-    (void)rows;
-    return (double)n;
-}
-
 /* A row's share of tokens that were right. */
 static double hits(void *ctx, const struct run *run, const uint32_t *rows, size_t n)
 {
@@ -144,7 +136,6 @@ int seq2seq_feed_init(struct feed *out, struct seq2seq_feed *f, struct err *e)
                                    {SEQ2SEQ_PREVIOUS, steps},
                                    {FAMILY_TARGET, steps}},
                          .fill = fill,
-                         .weight = weight,
                          .hits = hits,
                          .measure = measure};
     return f->ids ? 0 : err_set(e, ERR_NOMEM, NULL, "no memory for the batches");

@@ -1,21 +1,22 @@
-/* Links: non-blocking stream sockets with our own buffers, one read as large as what is there, one write for
- * all that was sent in a turn of the loop. */
+/* Links: non-blocking stream sockets with our own buffers, one read as large as what is there or as the large
+ * record that is on its way (queue/link_in.h), one write for all that was sent in a turn of the loop
+ * (queue/link_out.h). */
 #include "queue/link.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <event2/event.h>
-#include "base/buf.h"
 #include "base/crypto.h"
 #include "base/mem.h"
 #include "queue/link_address.h"
+#include "queue/link_in.h"
+#include "queue/link_out.h"
 
-enum { MAGIC_LEN = 4, NONCE_LEN = 32, READ_MIN = 64 * 1024, KEEP_BYTES = 1 << 20 };
+enum { MAGIC_LEN = 4, NONCE_LEN = 32 };
 static const char magic[MAGIC_LEN + 1] = "TNL1";
 
 enum state { CONNECTING, PROVING, UP, DOWN };
@@ -28,9 +29,9 @@ struct link {
     int busy;            /* callbacks that are running: freeing waits for them */
     int fd;
     struct event *readable, *writable, *flush, *patience; /* owned */
-    struct buf in, out;
-    size_t in_at, out_at; /* bytes of in read by us, of out taken by the kernel */
-    bool blocked;         /* the kernel takes no more for now */
+    struct link_in in;
+    struct link_out out;
+    bool blocked; /* the kernel takes no more for now */
     uint8_t key[LINK_KEY_LEN], nonce[NONCE_LEN], theirs[NONCE_LEN];
 };
 
@@ -48,8 +49,8 @@ static void destroy(struct link *l)
     for (size_t i = 0; i < sizeof events / sizeof *events; i++)
         if (events[i]) event_free(events[i]);
     if (l->fd >= 0) close(l->fd);
-    buf_dispose(&l->in);
-    buf_dispose(&l->out);
+    link_in_dispose(&l->in);
+    link_out_dispose(&l->out);
     mem_free(l);
 }
 
@@ -83,6 +84,11 @@ static void go_down(struct link *l, const char *why)
     if (l->events.on_down) l->events.on_down(l->events.arg, why);
 }
 
+struct bytes *link_keep(struct link *l, size_t len)
+{
+    return link_in_keep(&l->in, len);
+}
+
 void link_refuse(struct link *l, const char *why)
 {
     l->refused = why;
@@ -92,25 +98,12 @@ void link_refuse(struct link *l, const char *why)
 
 static void flush(struct link *l)
 {
-    while (l->out_at < l->out.len) {
-        ssize_t n = send(l->fd, l->out.data + l->out_at, l->out.len - l->out_at, MSG_NOSIGNAL);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0 && errno == EAGAIN) {
-            l->blocked = true;
-            event_add(l->writable, NULL);
-            return;
-        }
-        if (n < 0) {
-            go_down(l, strerror(errno));
-            return;
-        }
-        l->out_at += (size_t)n;
-    }
-    l->out_at = 0;
-    if (l->out.cap > KEEP_BYTES)
-        buf_dispose(&l->out);
-    else
-        buf_clear(&l->out);
+    int rc = link_out_write(&l->out, l->fd);
+    l->blocked = rc == EAGAIN;
+    if (l->blocked)
+        event_add(l->writable, NULL);
+    else if (rc)
+        go_down(l, strerror(rc));
 }
 
 static void send_soon(struct link *l)
@@ -127,31 +120,19 @@ static void on_flush(evutil_socket_t fd, short what, void *arg)
     leave(l);
 }
 
-int link_send(struct link *l, const void *data, size_t len)
+int link_send(struct link *l, const struct record *r)
 {
-    uint32_t head = (uint32_t)len;
+    size_t len = record_len(r);
     if (l->state != UP) return ERR_UNAVAILABLE;
     if (len > LINK_RECORD_MAX) return ERR_TOO_LARGE;
-    if (link_waiting(l) + len > LINK_WAITING_MAX) return ERR_OVERLOAD;
-    if (l->out_at > l->out.len / 2 && l->out_at > READ_MIN) {
-        buf_consume(&l->out, l->out_at);
-        l->out_at = 0;
-    }
-    size_t before = l->out.len;
-    buf_append(&l->out, &head, sizeof head);
-    buf_append(&l->out, data, len);
-    if (l->out.failed) { /* half a record must not go out */
-        l->out.len = before;
-        l->out.failed = false;
-        return ERR_OVERLOAD;
-    }
+    if (link_waiting(l) + len > LINK_WAITING_MAX || !link_out_record(&l->out, r)) return ERR_OVERLOAD;
     send_soon(l);
     return 0;
 }
 
 size_t link_waiting(const struct link *l)
 {
-    return l->out.len - l->out_at;
+    return l->out.waiting;
 }
 
 bool link_up(const struct link *l)
@@ -178,12 +159,20 @@ static bool proven(const struct link *l, const char *who, const char *claim)
     return crypto_equal(expected, claim, sizeof expected);
 }
 
-static void put_proof(struct link *l, const char *who)
+static bool put_bytes(struct link *l, const void *data, size_t len)
+{
+    bool good = link_out_append(&l->out, data, len);
+    if (!good) go_down(l, "no memory for the proof");
+    return good;
+}
+
+static bool put_proof(struct link *l, const char *who)
 {
     uint8_t proof[SHA256_LEN];
     prove(l, who, proof);
-    buf_append(&l->out, proof, sizeof proof);
+    if (!put_bytes(l, proof, sizeof proof)) return false;
     send_soon(l);
+    return true;
 }
 
 static void come_up(struct link *l)
@@ -202,8 +191,8 @@ static bool take_proof_dialler(struct link *l, const char *data, size_t len)
         go_down(l, "the other side does not know the platform's key");
         return false;
     }
-    l->in_at += NONCE_LEN + SHA256_LEN;
-    put_proof(l, "dialler");
+    link_in_take(&l->in, NONCE_LEN + SHA256_LEN);
+    if (!put_proof(l, "dialler")) return false;
     come_up(l);
     return true;
 }
@@ -218,17 +207,15 @@ static bool take_proof_acceptor(struct link *l, const char *data, size_t len)
             go_down(l, "this is no link");
             return false;
         }
-        l->in_at += MAGIC_LEN + NONCE_LEN;
-        buf_append(&l->out, l->nonce, NONCE_LEN);
-        put_proof(l, "acceptor");
-        return true;
+        link_in_take(&l->in, MAGIC_LEN + NONCE_LEN);
+        return put_bytes(l, l->nonce, NONCE_LEN) && put_proof(l, "acceptor");
     }
     if (len < SHA256_LEN) return false;
     if (!proven(l, "dialler", data)) {
         go_down(l, "the other side does not know the platform's key");
         return false;
     }
-    l->in_at += SHA256_LEN;
+    link_in_take(&l->in, SHA256_LEN);
     come_up(l);
     return true;
 }
@@ -238,63 +225,35 @@ static bool take_proof_acceptor(struct link *l, const char *data, size_t len)
 /* One step forward in what has been read; false when more bytes are needed or the link is down. */
 static bool take_one(struct link *l)
 {
-    const char *data = l->in.data + l->in_at;
-    size_t len = l->in.len - l->in_at;
+    size_t len;
+    const char *data = link_in_rest(&l->in, &len);
     if (l->state == PROVING)
         return l->dialled ? take_proof_dialler(l, data, len) : take_proof_acceptor(l, data, len);
-    uint32_t record;
-    if (l->state != UP || len < sizeof record) return false;
-    memcpy(&record, data, sizeof record);
-    if (record > LINK_RECORD_MAX) {
-        go_down(l, "a record longer than any may be");
-        return false;
-    }
-    if (len - sizeof record < record) return false;
-    l->in_at += sizeof record + record;
-    if (l->events.on_record) l->events.on_record(l->events.arg, data + sizeof record, record);
+    int rc = l->state == UP ? link_in_record(&l->in, &data, &len) : ERR_NOT_FOUND;
+    if (rc == ERR_TOO_LARGE) go_down(l, "a record longer than any may be");
+    if (rc) return false;
+    if (l->events.on_record) l->events.on_record(l->events.arg, data, len);
     if (l->refused) go_down(l, l->refused);
     return l->state == UP;
 }
 
-/* Room for the rest of the record that has begun, as far as a read may fill it, never for what is only
- * claimed. */
-static size_t want_bytes(const struct link *l)
-{
-    size_t have = l->in.len - l->in_at;
-    return have > READ_MIN ? have : READ_MIN; /* at most doubles what has really come */
-}
-
-static void compact(struct link *l)
-{
-    if (l->in_at == l->in.len) {
-        l->in_at = 0;
-        if (l->in.cap > KEEP_BYTES)
-            buf_dispose(&l->in);
-        else
-            buf_clear(&l->in);
-    } else if (l->in_at > 0) {
-        buf_consume(&l->in, l->in_at);
-        l->in_at = 0;
-    }
-}
-
 static void fill(struct link *l)
 {
-    size_t want = want_bytes(l);
-    char *room = buf_reserve(&l->in, want);
+    size_t most;
+    char *room = link_in_room(&l->in, l->state == UP, &most);
     if (!room) {
         go_down(l, "no memory to read");
         return;
     }
-    ssize_t n = recv(l->fd, room, want, 0);
+    ssize_t n = recv(l->fd, room, most, 0);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n <= 0) {
         go_down(l, n == 0 ? "closed by the other side" : strerror(errno));
         return;
     }
-    l->in.len += (size_t)n;
+    link_in_came(&l->in, (size_t)n);
     while (take_one(l)) continue;
-    if (!l->freed) compact(l);
+    if (l->state != DOWN && !link_in_settle(&l->in)) go_down(l, "no memory to read");
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -313,9 +272,7 @@ static void begin_proof(struct link *l)
     l->state = PROVING;
     event_add(l->readable, NULL);
     if (!l->dialled) return;
-    buf_append(&l->out, magic, MAGIC_LEN);
-    buf_append(&l->out, l->nonce, NONCE_LEN);
-    flush(l);
+    if (put_bytes(l, magic, MAGIC_LEN) && put_bytes(l, l->nonce, NONCE_LEN)) flush(l);
 }
 
 static void on_connected(struct link *l)
@@ -363,6 +320,7 @@ static int make(struct link **out, struct loop *loop, int fd, const uint8_t key[
         return err_set(e, ERR_NOMEM, NULL, "no memory for a link");
     }
     l->fd = fd;
+    link_in_init(&l->in);
     l->events = *events;
     memcpy(l->key, key, LINK_KEY_LEN);
     crypto_random(l->nonce, sizeof l->nonce);

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include "base/err.h"
 #include "base/loop.h"
+#include "queue/record.h"
 #include "queue/redis.h"
 
 enum {
@@ -52,9 +53,13 @@ void link_free(struct link *l); /* NULL is fine; what was not sent is dropped */
 
 bool link_up(const struct link *l);
 
-/* Copies the record; it goes out when the loop has run what is due, together with whatever else was sent by
- * then. ERR_UNAVAILABLE when the link is not up, ERR_OVERLOAD beyond LINK_WAITING_MAX, ERR_TOO_LARGE. */
-int link_send(struct link *l, const void *data, size_t len);
+/* Copies the record's text and holds its pieces; it goes out when the loop has run what is due, together with
+ * whatever else was sent by then. ERR_UNAVAILABLE when the link is not up, ERR_OVERLOAD beyond
+ * LINK_WAITING_MAX or without memory, ERR_TOO_LARGE. */
+int link_send(struct link *l, const struct record *r);
+/* Inside on_record, of a record of len bytes: what it lies in, for the caller to hold beyond the call. NULL
+ * when copying it is cheaper than holding that, or memory is out. */
+struct bytes *link_keep(struct link *l, size_t len);
 /* Inside on_record: the other side broke the rules. Goes down, with on_down, when the callback has returned.
  * why: static text. */
 void link_refuse(struct link *l, const char *why);

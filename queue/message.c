@@ -92,7 +92,18 @@ static void put_text(struct buf *b, const char *s)
     put(b, s, len);
 }
 
-static void put_tensors(struct buf *b, const struct message *m)
+/* The tensors whose bytes are left out. */
+struct gaps {
+    size_t least, len, max;
+    struct message_gap *list;
+};
+
+static bool leaves_out(const struct gaps *g, const struct message_tensor *t)
+{
+    return g->len < g->max && t->data_len >= g->least;
+}
+
+static void put_tensors(struct buf *b, const struct message *m, struct gaps *g)
 {
     assert(m->tensors_len <= MESSAGE_TENSORS_MAX);
     put_u16(b, (uint16_t)m->tensors_len);
@@ -102,11 +113,17 @@ static void put_tensors(struct buf *b, const struct message *m)
         put_u8(b, (unsigned)t->ndim);
         for (int d = 0; d < t->ndim; d++) put_i64(b, t->dims[d]);
         put_i64(b, (int64_t)t->data_len);
-        put(b, t->data, t->data_len);
+        if (leaves_out(g, t))
+            g->list[g->len++] = (struct message_gap){.at = b->len, .tensor = i};
+        else
+            put(b, t->data, t->data_len);
     }
 }
 
-static void put_predict(struct buf *b, const struct message *m)
+/* Where message_readdress looks: behind type and version. */
+enum { REQUEST_ID_AT = 2, TENANT_AT = REQUEST_ID_AT + 8 };
+
+static void put_predict(struct buf *b, const struct message *m, struct gaps *g)
 {
     const struct message_predict *p = &m->predict;
     put(b, &p->request_id, sizeof p->request_id);
@@ -116,10 +133,10 @@ static void put_predict(struct buf *b, const struct message *m)
     put_u32(b, p->rows);
     put_u32(b, p->max_batch_rows);
     put_u32(b, p->max_queue_delay_us);
-    put_tensors(b, m);
+    put_tensors(b, m, g);
 }
 
-static void put_reply(struct buf *b, const struct message *m)
+static void put_reply(struct buf *b, const struct message *m, struct gaps *g)
 {
     const struct message_predict_reply *r = &m->reply;
     put(b, &r->request_id, sizeof r->request_id);
@@ -129,19 +146,19 @@ static void put_reply(struct buf *b, const struct message *m)
     put_u32(b, r->queue_us);
     put_u32(b, r->compute_us);
     put_u32(b, r->batch_rows);
-    put_tensors(b, m);
+    put_tensors(b, m, g);
 }
 
-void message_encode(struct buf *out, const struct message *m)
+static void put_message(struct buf *out, const struct message *m, struct gaps *g)
 {
     put_u8(out, m->type);
     put_u8(out, MESSAGE_VERSION);
     switch (m->type) {
     case MESSAGE_PREDICT:
-        put_predict(out, m);
+        put_predict(out, m, g);
         return;
     case MESSAGE_PREDICT_REPLY:
-        put_reply(out, m);
+        put_reply(out, m, g);
         return;
     case MESSAGE_PREDICT_CANCEL:
         put(out, &m->predict.request_id, sizeof m->predict.request_id);
@@ -165,6 +182,34 @@ void message_encode(struct buf *out, const struct message *m)
         return;
     }
     assert(!"a message of no known type");
+}
+
+void message_encode(struct buf *out, const struct message *m)
+{
+    struct gaps none = {0};
+    put_message(out, m, &none);
+}
+
+size_t message_encode_around(struct buf *out, const struct message *m, size_t least, struct message_gap *gaps,
+                             size_t gaps_max)
+{
+    struct gaps g = {.least = least, .max = gaps_max, .list = gaps};
+    put_message(out, m, &g);
+    return g.len;
+}
+
+/* Ids are all of one length (base/ids.h), so the version's stands where the one before stood. */
+void message_readdress(struct buf *predict, uint64_t request_id, const char *version_id)
+{
+    uint16_t tenant_len, version_len;
+    char *at = predict->data + REQUEST_ID_AT;
+    memcpy(at, &request_id, sizeof request_id);
+    at = predict->data + TENANT_AT;
+    memcpy(&tenant_len, at, sizeof tenant_len);
+    at += sizeof tenant_len + tenant_len;
+    memcpy(&version_len, at, sizeof version_len);
+    assert(predict->data[0] == MESSAGE_PREDICT && strlen(version_id) == version_len);
+    memcpy(at + sizeof version_len, version_id, version_len);
 }
 
 /* ---- reading: the first thing that does not fit makes every later read fail too

@@ -110,6 +110,18 @@ struct message {
 /* Appends the record. out->failed tells of memory; everything else is the caller's duty (assert). */
 void message_encode(struct buf *out, const struct message *m);
 
+/* A tensor whose bytes a record leaves out: they belong behind what stands at out's first `at` bytes. */
+struct message_gap {
+    size_t at, tensor;
+};
+/* As message_encode, but leaves out the bytes of the first gaps_max tensors that are at least `least` bytes
+ * long: how many these are. */
+size_t message_encode_around(struct buf *out, const struct message *m, size_t least, struct message_gap *gaps,
+                             size_t gaps_max);
+
+/* Makes an encoded PREDICT another request, for another version. */
+void message_readdress(struct buf *predict, uint64_t request_id, const char *version_id);
+
 /* tensors is room for the record's tensors (at most MESSAGE_TENSORS_MAX); cap may be 0 where none are
  * expected. */
 int message_decode(struct message *out, struct message_tensor *tensors, size_t cap, const void *data,

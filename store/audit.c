@@ -37,10 +37,9 @@ int audit_append(struct db *db, const char *tenant_id, const char *type, const s
 
 enum { A_ID, A_SEQ, A_CREATED, A_TYPE, A_ACTOR_TYPE, A_ACTOR_ID, A_OBJECT, A_DATA, A_HASH, A_PREV };
 
-static int read_entry(struct audit_entry *out, struct arena *a, const struct db_rows *r, int row,
-                      struct err *e)
+static int read_entry(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
-    memset(out, 0, sizeof *out);
+    struct audit_entry *out = item;
     db_copy(out->id, sizeof out->id, r, row, A_ID);
     out->seq = db_int(r, row, A_SEQ);
     out->created_at_us = db_int(r, row, A_CREATED);
@@ -57,12 +56,9 @@ int audit_list(struct db *db, const struct page *p, const char *type, struct are
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int rc = page__cut(&c, p, "aud_", e);
-    if (rc) return rc;
     struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
+    int rc = page__open(&c, &a, p, "aud_", db_tenant(db), e);
+    if (rc) return rc;
     db_arg_str(&a, type);
     struct db_rows *r;
 #define AUDIT_LIST                                                                                           \
@@ -70,13 +66,9 @@ int audit_list(struct db *db, const struct page *p, const char *type, struct are
     rc = c.reversed ? db_exec(db, AUDIT_LIST PAGE_OLDEST("id"), &a, &r, e)
                     : db_exec(db, AUDIT_LIST PAGE_NEWEST("id"), &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++)
-        rc = read_entry(&out->items[out->n], ar, r, page__row(&c, n, out->n), e);
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, read_entry, e);
+    *out = (struct audit_list){got.items, got.n, got.has_more};
     return rc;
 }
 

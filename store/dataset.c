@@ -161,8 +161,9 @@ int dataset_create(struct db *db, const struct dataset_new *in, const struct act
 
 /* ---- reading ---- */
 
-static int read_dataset(struct dataset *out, struct arena *a, const struct db_rows *r, int row, struct err *e)
+static int read_dataset(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
+    struct dataset *out = item;
     memset(out, 0, sizeof *out);
     db_copy(out->id, sizeof out->id, r, row, 0);
     db_copy(out->name, sizeof out->name, r, row, 1);
@@ -219,28 +220,19 @@ int dataset_list(struct db *db, const struct page *p, struct arena *ar, struct d
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int rc = page__cut(&c, p, "ds_", e);
-    if (rc) return rc;
     struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
+    int rc = page__open(&c, &a, p, "ds_", db_tenant(db), e);
+    if (rc) return rc;
     struct db_rows *r;
 #define DATASET_LIST                                                                                         \
     "SELECT " DATASET_COLUMNS " FROM datasets d WHERE d.tenant_id = $1 AND d.deleted_at IS NULL"
     rc = c.reversed ? db_exec(db, DATASET_LIST PAGE_OLDEST("d.id"), &a, &r, e)
                     : db_exec(db, DATASET_LIST PAGE_NEWEST("d.id"), &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++) {
-        struct dataset *d = &out->items[out->n];
-        rc = read_dataset(d, ar, r, page__row(&c, n, out->n), e);
-        if (!rc) rc = load_parts(db, d, e);
-    }
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, read_dataset, e);
+    *out = (struct dataset_list){got.items, got.n, got.has_more};
+    for (int i = 0; !rc && i < out->n; i++) rc = load_parts(db, &out->items[i], e);
     return rc;
 }
 

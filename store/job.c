@@ -62,8 +62,9 @@ static void read_fixed(struct job *out, const struct db_rows *r, int row)
     out->cost_micros = db_int(r, row, c++);
 }
 
-int job__read(struct job *out, struct arena *a, const struct db_rows *r, int row, struct err *e)
+int job__read(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
+    struct job *out = item;
     memset(out, 0, sizeof *out);
     read_fixed(out, r, row);
     db_copy(out->error_code, sizeof out->error_code, r, row, 25);
@@ -105,12 +106,9 @@ int job_list(struct db *db, const struct page *p, int state, const char *model, 
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int rc = page__cut(&c, p, "job_", e);
-    if (rc) return rc;
     struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
+    int rc = page__open(&c, &a, p, "job_", db_tenant(db), e);
+    if (rc) return rc;
     db_arg_str(&a, state < 0 ? NULL : state_names[state]);
     db_arg_str(&a, model);
     struct db_rows *r;
@@ -120,13 +118,9 @@ int job_list(struct db *db, const struct page *p, int state, const char *model, 
     rc = c.reversed ? db_exec(db, JOB_LIST PAGE_OLDEST("j.id"), &a, &r, e)
                     : db_exec(db, JOB_LIST PAGE_NEWEST("j.id"), &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++)
-        rc = job__read(&out->items[out->n], ar, r, page__row(&c, n, out->n), e);
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, job__read, e);
+    *out = (struct job_list){got.items, got.n, got.has_more};
     return rc;
 }
 

@@ -26,9 +26,9 @@ int job_event__insert(struct db *db, const char *tenant_id, const char *job_id, 
                    &a, NULL, e);
 }
 
-static int read_event(struct job_event *out, struct arena *a, const struct db_rows *r, int row, struct err *e)
+static int read_event(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
-    memset(out, 0, sizeof *out);
+    struct job_event *out = item;
     db_copy(out->id, sizeof out->id, r, row, 0);
     out->seq = db_int(r, row, 1);
     out->created_at_us = db_int(r, row, 2);
@@ -85,12 +85,8 @@ int job_event_list(struct db *db, const char *job_id, const struct page *p, stru
     rc = c.reversed ? db_exec(db, EVENT_LIST "AND seq < $3 ORDER BY seq DESC LIMIT $4", &a, &r, e)
                     : db_exec(db, EVENT_LIST "AND seq > $3 ORDER BY seq ASC LIMIT $4", &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++)
-        rc = read_event(&out->items[out->n], ar, r, page__row(&c, n, out->n), e);
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, read_event, e);
+    *out = (struct job_event_list){got.items, got.n, got.has_more};
     return rc;
 }

@@ -18,7 +18,8 @@
 
 enum { JOB_COL_WORKER = 28 };
 
-int job__read(struct job *out, struct arena *a, const struct db_rows *r, int row, struct err *e);
+/* A page_read_fn of a struct job. */
+int job__read(void *job, struct arena *a, const struct db_rows *r, int row, struct err *e);
 
 /* The change of a job's state, told everywhere it must be told. */
 struct job_change {

@@ -84,6 +84,11 @@ static int read_key(struct api_key *out, struct arena *a, const struct db_rows *
     return read_models(out, a, r, row, first + 3, e);
 }
 
+static int read_listed(void *key, struct arena *a, const struct db_rows *r, int row, struct err *e)
+{
+    return read_key(key, a, r, row, 0, e);
+}
+
 int key_find(struct db *db, const char *key_id, struct arena *ar, struct api_key *out, struct err *e)
 {
     struct db_args a = {0};
@@ -104,12 +109,9 @@ int key_list(struct db *db, const struct page *p, struct arena *ar, struct key_l
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int rc = page__cut(&c, p, "key_", e);
-    if (rc) return rc;
     struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
+    int rc = page__open(&c, &a, p, "key_", db_tenant(db), e);
+    if (rc) return rc;
     struct db_rows *r;
     rc = c.reversed
              ? db_exec(db, "SELECT " KEY_COLUMNS " FROM api_keys WHERE tenant_id = $1" PAGE_OLDEST("id"), &a,
@@ -117,13 +119,9 @@ int key_list(struct db *db, const struct page *p, struct arena *ar, struct key_l
              : db_exec(db, "SELECT " KEY_COLUMNS " FROM api_keys WHERE tenant_id = $1" PAGE_NEWEST("id"), &a,
                        &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++)
-        rc = read_key(&out->items[out->n], ar, r, page__row(&c, n, out->n), 0, e);
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, read_listed, e);
+    *out = (struct key_list){got.items, got.n, got.has_more};
     return rc;
 }
 

@@ -2,8 +2,6 @@
 #include "store/key_format.h"
 
 #include <assert.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <string.h>
 
 static const char digits[] = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -16,6 +14,7 @@ enum {
     CRC_CHARS = 6,
     BODY_LEN = HEAD_LEN + ID_CHARS + 1 + SECRET_CHARS
 };
+_Static_assert(SECRET_CHARS + CRC_CHARS == (int)KEY_SECRET_TEXT_LEN, "the header says how long they are");
 
 /* Long division of the big-endian number in n by 62; returns the remainder. */
 static unsigned divide(uint8_t n[KEY_SECRET_LEN])
@@ -99,16 +98,28 @@ void key_format(char out[KEY_TEXT_MAX], const char *key_id, const uint8_t secret
     out[BODY_LEN + CRC_CHARS] = '\0';
 }
 
+bool key_split(struct key_parts *out, const char *text, size_t len)
+{
+    static const char prefix[] = "key_";
+    if (len != BODY_LEN + CRC_CHARS || memcmp(text, head, HEAD_LEN) != 0 || text[HEAD_LEN + ID_CHARS] != '_')
+        return false;
+    memcpy(out->id, prefix, sizeof prefix - 1);
+    memcpy(out->id + sizeof prefix - 1, text + HEAD_LEN, ID_CHARS);
+    out->id[sizeof prefix - 1 + ID_CHARS] = '\0';
+    out->secret = text + HEAD_LEN + ID_CHARS + 1;
+    return true;
+}
+
 int key_parse(char key_id[ID_MAX], uint8_t secret[KEY_SECRET_LEN], const char *text, size_t len,
               struct err *e)
 {
+    struct key_parts parts;
     char crc[CRC_CHARS];
-    if (len != BODY_LEN + CRC_CHARS || memcmp(text, head, HEAD_LEN) != 0 || text[HEAD_LEN + ID_CHARS] != '_')
-        goto junk;
+    if (!key_split(&parts, text, len)) goto junk;
     base62_crc(crc, crypto_crc32(0, text, BODY_LEN));
     if (memcmp(crc, text + BODY_LEN, CRC_CHARS) != 0) goto junk;
-    snprintf(key_id, ID_MAX, "key_%.*s", ID_CHARS, text + HEAD_LEN);
-    if (!id_valid(key_id, "key_") || !unbase62_secret(secret, text + HEAD_LEN + ID_CHARS + 1)) goto junk;
+    if (!id_valid(parts.id, "key_") || !unbase62_secret(secret, parts.secret)) goto junk;
+    memcpy(key_id, parts.id, sizeof "key_" + ID_CHARS);
     return 0;
 junk:
     return err_set(e, ERR_UNAUTHORIZED, NULL,

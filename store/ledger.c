@@ -31,10 +31,9 @@ int ledger_post(struct db *db, const char *tenant_id, const struct ledger_post *
         &a, NULL, e);
 }
 
-static int read_entry(struct ledger_entry *out, struct arena *a, const struct db_rows *r, int row,
-                      struct err *e)
+static int read_entry(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
-    memset(out, 0, sizeof *out);
+    struct ledger_entry *out = item;
     db_copy(out->id, sizeof out->id, r, row, 0);
     db_copy(out->txn_id, sizeof out->txn_id, r, row, 1);
     db_copy(out->account, sizeof out->account, r, row, 2);
@@ -51,12 +50,9 @@ int ledger_list(struct db *db, const struct page *p, struct arena *ar, struct le
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int rc = page__cut(&c, p, "led_", e);
-    if (rc) return rc;
     struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
+    int rc = page__open(&c, &a, p, "led_", db_tenant(db), e);
+    if (rc) return rc;
     struct db_rows *r;
 #define LEDGER_LIST                                                                                          \
     "SELECT id, txn_id, account, kind, model, quantity, unit_price_micros, amount_micros, us(created_at), "  \
@@ -65,13 +61,9 @@ int ledger_list(struct db *db, const struct page *p, struct arena *ar, struct le
     rc = c.reversed ? db_exec(db, LEDGER_LIST PAGE_OLDEST("id"), &a, &r, e)
                     : db_exec(db, LEDGER_LIST PAGE_NEWEST("id"), &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++)
-        rc = read_entry(&out->items[out->n], ar, r, page__row(&c, n, out->n), e);
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, read_entry, e);
+    *out = (struct ledger_list){got.items, got.n, got.has_more};
     return rc;
 }
 

@@ -28,8 +28,10 @@ static void read_policy(struct version_policy *out, int64_t latest, const char *
         out->versions[out->n_versions++] = strtoll(versions, &end, 10);
 }
 
-static void read_model(struct model *out, const struct db_rows *r, int row)
+static int read_model(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
+    (void)a, (void)e;
+    struct model *out = item;
     memset(out, 0, sizeof *out);
     db_copy(out->id, sizeof out->id, r, row, 0);
     db_copy(out->name, sizeof out->name, r, row, 1);
@@ -39,16 +41,14 @@ static void read_model(struct model *out, const struct db_rows *r, int row)
     out->settings.batching.max_batch_rows = db_int(r, row, 5);
     out->settings.batching.max_queue_delay_us = db_int(r, row, 6);
     read_policy(&out->settings.policy, db_int(r, row, 7), db_text(r, row, 8));
+    return 0;
 }
 
 /* The one row found, with its aliases. */
 static int take_model(struct db *db, struct db_rows *r, struct arena *ar, struct model *out, struct err *e)
 {
-    int rc = 0;
-    if (db_rows_count(r) == 1)
-        read_model(out, r, 0);
-    else
-        rc = err_set(e, ERR_NOT_FOUND, "model", "there is no such model");
+    int rc = db_rows_count(r) == 1 ? read_model(out, ar, r, 0, e)
+                                   : err_set(e, ERR_NOT_FOUND, "model", "there is no such model");
     db_rows_free(r);
     return rc ? rc : alias_list(db, out->name, ar, &out->aliases, &out->n_aliases, e);
 }
@@ -79,27 +79,19 @@ int model_list(struct db *db, const struct page *p, struct arena *ar, struct mod
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int rc = page__cut(&c, p, "mdl_", e);
-    if (rc) return rc;
     struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
+    int rc = page__open(&c, &a, p, "mdl_", db_tenant(db), e);
+    if (rc) return rc;
     struct db_rows *r;
 #define MODEL_LIST "SELECT " MODEL_COLUMNS " FROM models m WHERE m.tenant_id = $1"
     rc = c.reversed ? db_exec(db, MODEL_LIST PAGE_OLDEST("m.id"), &a, &r, e)
                     : db_exec(db, MODEL_LIST PAGE_NEWEST("m.id"), &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++) {
-        struct model *m = &out->items[out->n];
-        read_model(m, r, page__row(&c, n, out->n));
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, read_model, e);
+    *out = (struct model_list){got.items, got.n, got.has_more};
+    for (struct model *m = out->items; !rc && m < out->items + out->n; m++)
         rc = alias_list(db, m->name, ar, &m->aliases, &m->n_aliases, e);
-    }
-    db_rows_free(r);
     return rc;
 }
 

@@ -48,9 +48,10 @@ int overview_load(struct db *db, struct overview *out, struct err *e)
     return 0;
 }
 
-static void read_tenant(struct overview_tenant *out, const struct db_rows *r, int row)
+static int read_tenant(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
-    memset(out, 0, sizeof *out);
+    (void)a, (void)e;
+    struct overview_tenant *out = item;
     db_copy(out->id, sizeof out->id, r, row, 0);
     db_copy(out->name, sizeof out->name, r, row, 1);
     db_copy(out->plan, sizeof out->plan, r, row, 2);
@@ -61,6 +62,7 @@ static void read_tenant(struct overview_tenant *out, const struct db_rows *r, in
     out->models = db_int(r, row, 7);
     out->blob_bytes = db_int(r, row, 8);
     out->billed_month_micros = db_int(r, row, 9);
+    return 0;
 }
 
 int overview_tenants(struct db *db, const struct page *p, struct arena *ar, struct overview_tenant **out,
@@ -69,12 +71,9 @@ int overview_tenants(struct db *db, const struct page *p, struct arena *ar, stru
     *out = NULL;
     *n = 0;
     struct page_cut c;
-    int rc = page__cut(&c, p, "ten_", e);
-    if (rc) return rc;
     struct db_args a = {0};
-    db_arg_null(&a);
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
+    int rc = page__open(&c, &a, p, "ten_", NULL, e);
+    if (rc) return rc;
     struct db_rows *r;
 #define TENANT_COUNTS                                                                                        \
     "SELECT t.id, t.name, t.plan, t.suspended, "                                                             \
@@ -88,12 +87,11 @@ int overview_tenants(struct db *db, const struct page *p, struct arena *ar, stru
     rc = c.reversed ? db_exec(db, TENANT_COUNTS PAGE_OLDEST("t.id"), &a, &r, e)
                     : db_exec(db, TENANT_COUNTS PAGE_NEWEST("t.id"), &a, &r, e);
     if (rc) return rc;
-    int kept = page__keep(&c, db_rows_count(r), has_more);
-    void *items;
-    rc = page__items(&items, ar, kept, sizeof **out, e);
-    *out = items;
-    for (; !rc && *n < kept; ++*n) read_tenant(&(*out)[*n], r, page__row(&c, kept, *n));
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof **out, read_tenant, e);
+    *out = got.items;
+    *n = got.n;
+    *has_more = got.has_more;
     return rc;
 }
 
@@ -102,23 +100,18 @@ int overview_jobs(struct db *db, const struct page *p, int state, struct arena *
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int rc = page__cut(&c, p, "job_", e);
-    if (rc) return rc;
     struct db_args a = {0};
+    int rc = page__open(&c, &a, p, "job_", NULL, e);
+    if (rc) return rc;
     db_arg_str(&a, state < 0 ? NULL : job_state_name((enum job_state)state));
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
     struct db_rows *r;
-#define ALL_JOBS "SELECT " JOB_COLUMNS " FROM jobs j WHERE ($1::text IS NULL OR j.state = $1)"
+#define ALL_JOBS                                                                                             \
+    "SELECT " JOB_COLUMNS " FROM jobs j WHERE $1::text IS NULL AND ($4::text IS NULL OR j.state = $4)"
     rc = c.reversed ? db_exec(db, ALL_JOBS PAGE_OLDEST("j.id"), &a, &r, e)
                     : db_exec(db, ALL_JOBS PAGE_NEWEST("j.id"), &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++)
-        rc = job__read(&out->items[out->n], ar, r, page__row(&c, n, out->n), e);
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, job__read, e);
+    *out = (struct job_list){got.items, got.n, got.has_more};
     return rc;
 }

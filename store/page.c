@@ -17,15 +17,30 @@ int page__cut(struct page_cut *c, const struct page *p, const char *prefix, stru
     return 0;
 }
 
-int page__keep(const struct page_cut *c, int count, bool *has_more)
+int page__open(struct page_cut *c, struct db_args *a, const struct page *p, const char *prefix,
+               const char *tenant_id, struct err *e)
 {
-    *has_more = count > c->limit;
-    return *has_more ? c->limit : count;
+    int rc = page__cut(c, p, prefix, e);
+    if (rc) return rc;
+    db_arg_str(a, tenant_id);
+    db_arg_str(a, c->cursor);
+    db_arg_int(a, c->limit + 1);
+    return 0;
 }
 
-int page__row(const struct page_cut *c, int n, int i)
+int page__read(struct page_items *out, const struct page_cut *c, struct db_rows *r, struct arena *a,
+               size_t size, page_read_fn read, struct err *e)
 {
-    return c->reversed ? n - 1 - i : i;
+    bool has_more = db_rows_count(r) > c->limit;
+    int n = has_more ? c->limit : db_rows_count(r);
+    void *items;
+    int rc = page__items(&items, a, n, size, e);
+    for (int i = 0; i < n && !rc; i++)
+        rc = read((char *)items + (size_t)i * size, a, r, c->reversed ? n - 1 - i : i, e);
+    *out = (struct page_items){items, n, has_more};
+    if (rc) *out = (struct page_items){0};
+    db_rows_free(r);
+    return rc;
 }
 
 int page__items(void **out, struct arena *a, int n, size_t size, struct err *e)

@@ -19,10 +19,22 @@ enum { PAGE_LIMIT_MAX = 1000 };
 
 /* Checks p; prefix is what its ids must look like. */
 int page__cut(struct page_cut *c, const struct page *p, const char *prefix, struct err *e);
+/* And gives an empty a the first three arguments of the texts below. tenant_id: borrowed until the statement
+ * has run; NULL in a list that has none, whose text says so of $1. */
+int page__open(struct page_cut *c, struct db_args *a, const struct page *p, const char *prefix,
+               const char *tenant_id, struct err *e);
 
-/* Of count rows found: how many to give, and in which row item i stands. */
-int page__keep(const struct page_cut *c, int count, bool *has_more);
-int page__row(const struct page_cut *c, int n, int i);
+/* Makes an item, whose memory is zero, of a row. */
+typedef int (*page_read_fn)(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e);
+
+/* What was found, in the list's order; in the arena, and nothing on failure. */
+struct page_items {
+    void *items;
+    int n;
+    bool has_more;
+};
+int page__read(struct page_items *out, const struct page_cut *c, struct db_rows *r /* freed */,
+               struct arena *a, size_t size, page_read_fn read, struct err *e);
 
 /* A zeroed array for n items in the arena (never NULL on success, even for none). */
 int page__items(void **out, struct arena *a, int n, size_t size, struct err *e);

@@ -10,14 +10,17 @@
 #define TENANT_COLUMNS "t.id, t.name, t.suspended, us(t.created_at), " PLAN_COLUMNS("p")
 #define TENANT_FROM    " FROM tenants t JOIN plans p ON p.name = t.plan "
 
-static void read_tenant(struct tenant *out, const struct db_rows *r, int row)
+static int read_tenant(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
+    (void)a, (void)e;
+    struct tenant *out = item;
     memset(out, 0, sizeof *out);
     db_copy(out->id, sizeof out->id, r, row, 0);
     db_copy(out->name, sizeof out->name, r, row, 1);
     out->suspended = db_bool(r, row, 2);
     out->created_at_us = db_int(r, row, 3);
     plan__read(&out->plan, r, row, 4);
+    return 0;
 }
 
 static int find(struct db *db, const char *sql, const char *what, struct tenant *out, struct err *e)
@@ -28,7 +31,7 @@ static int find(struct db *db, const char *sql, const char *what, struct tenant 
     int rc = db_exec(db, sql, &a, &r, e);
     if (rc) return rc;
     if (db_rows_count(r) == 1)
-        read_tenant(out, r, 0);
+        rc = read_tenant(out, NULL, r, 0, e);
     else
         rc = err_set(e, ERR_NOT_FOUND, "tenant", "there is no tenant '%.64s'", what);
     db_rows_free(r);
@@ -128,12 +131,9 @@ int tenant_list(struct db *db, const struct page *p, struct arena *ar, struct te
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
-    int rc = page__cut(&c, p, "ten_", e);
-    if (rc) return rc;
     struct db_args a = {0};
-    db_arg_null(&a); /* the page's texts number the tenant $1; this list has none */
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
+    int rc = page__open(&c, &a, p, "ten_", NULL, e);
+    if (rc) return rc;
     struct db_rows *r;
     rc = c.reversed
              ? db_exec(db, "SELECT " TENANT_COLUMNS TENANT_FROM "WHERE $1::text IS NULL" PAGE_OLDEST("t.id"),
@@ -141,15 +141,9 @@ int tenant_list(struct db *db, const struct page *p, struct arena *ar, struct te
              : db_exec(db, "SELECT " TENANT_COLUMNS TENANT_FROM "WHERE $1::text IS NULL" PAGE_NEWEST("t.id"),
                        &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    if (!rc) {
-        out->items = items;
-        out->n = n;
-        for (int i = 0; i < n; i++) read_tenant(&out->items[i], r, page__row(&c, n, i));
-    }
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, read_tenant, e);
+    *out = (struct tenant_list){got.items, got.n, got.has_more};
     return rc;
 }
 

@@ -22,8 +22,9 @@
     " FROM model_versions v JOIN models m ON m.tenant_id = v.tenant_id AND m.id = v.model_id AND "           \
     "v.deleted_at IS NULL "
 
-static int read_version(struct version *out, struct arena *a, const struct db_rows *r, int row, struct err *e)
+static int read_version(void *item, struct arena *a, const struct db_rows *r, int row, struct err *e)
 {
+    struct version *out = item;
     memset(out, 0, sizeof *out);
     db_copy(out->id, sizeof out->id, r, row, 0);
     db_copy(out->model, sizeof out->model, r, row, 1);
@@ -185,27 +186,20 @@ int version_list(struct db *db, const char *model, const struct page *p, struct 
 {
     memset(out, 0, sizeof *out);
     struct page_cut c;
+    struct db_args a = {0};
     char model_id[ID_MAX];
-    int rc = page__cut(&c, p, "ver_", e);
+    int rc = page__open(&c, &a, p, "ver_", db_tenant(db), e);
     if (!rc) rc = find_model(db, model, model_id, e); /* tells a model without versions from none */
     if (rc) return rc;
-    struct db_args a = {0};
-    db_arg_str(&a, db_tenant(db));
-    db_arg_str(&a, c.cursor);
-    db_arg_int(&a, c.limit + 1);
     db_arg_str(&a, model);
     struct db_rows *r;
 #define VERSION_LIST "SELECT " VERSION_COLUMNS VERSION_FROM "WHERE v.tenant_id = $1 AND m.name = $4"
     rc = c.reversed ? db_exec(db, VERSION_LIST PAGE_OLDEST("v.id"), &a, &r, e)
                     : db_exec(db, VERSION_LIST PAGE_NEWEST("v.id"), &a, &r, e);
     if (rc) return rc;
-    int n = page__keep(&c, db_rows_count(r), &out->has_more);
-    void *items;
-    rc = page__items(&items, ar, n, sizeof *out->items, e);
-    out->items = items;
-    for (; !rc && out->n < n; out->n++)
-        rc = read_version(&out->items[out->n], ar, r, page__row(&c, n, out->n), e);
-    db_rows_free(r);
+    struct page_items got;
+    rc = page__read(&got, &c, r, ar, sizeof *out->items, read_version, e);
+    *out = (struct version_list){got.items, got.n, got.has_more};
     return rc;
 }
 

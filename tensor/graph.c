@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include "base/hash.h"
 #include "base/mem.h"
 #include "tensor/op.h"
 
@@ -65,9 +66,7 @@ int graph_copy(struct graph **out, const struct graph *g, struct err *e)
 
 static uint32_t name_hash(const char *s)
 {
-    uint32_t h = 2166136261u;
-    for (; *s; s++) h = (h ^ (uint8_t)*s) * 16777619u;
-    return h;
+    return (uint32_t)hash_fold(hash_text(HASH_START, s));
 }
 
 int graph_value_find(const struct graph *g, const char *name)

@@ -93,6 +93,13 @@ struct pool_line {
     bool gate;
 };
 
+/* What becomes of a raw number: (x − shift)·scale + offset, and where it is missing (NaN) of fill's (NaN: of
+ * nothing). Arrays of a value for each number, or of one for all. */
+struct normaliser {
+    const float *fill, *shift, *scale, *offset;
+    bool each;
+};
+
 struct kernels {
     const char *name;
 
@@ -110,6 +117,9 @@ struct kernels {
     /* dx = dy·act'; ref is y for relu, leaky_relu (alpha > 0), tanh and sigmoid, x for the others. dx may be
      * dy. */
     void (*activate_grad)(enum act act, float alpha, const float *ref, const float *dy, float *dx, size_t n);
+    /* x: n floats at any alignment. The same bits whatever the set. False: one is missing and nothing fills
+     * it, or is infinite. */
+    bool (*normalise)(const struct normaliser *by, const void *x, float *y, size_t n);
     void (*bias_activate)(const struct gemm_tail *tail, float *c, int64_t m, int64_t n, int64_t ldc);
 
     void (*add)(const float *a, const float *b, float *y, size_t n); /* y may be a or b; so below */

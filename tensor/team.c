@@ -11,7 +11,6 @@
 #include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,6 +19,7 @@
 #include <unistd.h>
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 /* A member waits this long before it sleeps: longer than what lies between two steps, shorter than what
  * anybody would notice on a bill. The clock is read once in PAUSES rounds. Products take up to half a MiB of
@@ -119,19 +119,12 @@ static int64_t spin_time(int members)
 
 static int start(struct team *t, struct err *e)
 {
-    pthread_attr_t attr;
-    sigset_t all, before;
-    int rc = pthread_attr_init(&attr);
-    if (rc == 0) rc = pthread_attr_setstacksize(&attr, STACK_BYTES);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = 0;
     for (int i = 1; i < t->n && rc == 0; i++) {
         t->member[i] = (struct member){.team = t, .index = i};
-        rc = pthread_create(&t->member[i].thread, &attr, serve, &t->member[i]);
+        rc = thread_start(&t->member[i].thread, STACK_BYTES, serve, &t->member[i]);
         if (rc == 0) t->started++;
     }
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
     if (rc == 0) return 0;
     return err_set(e, ERR_UNAVAILABLE, "threads", "thread %d of %d could not be started: %s", t->started + 2,
                    t->n, strerror(rc));

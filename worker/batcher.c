@@ -3,6 +3,7 @@
 #include "worker/batcher.h"
 
 #include <string.h>
+#include "base/hash.h"
 #include "base/mem.h"
 #include "worker/turns.h"
 
@@ -38,9 +39,7 @@ struct batcher {
 
 static struct lane **lane_slot(struct batcher *b, const char *version_id)
 {
-    uint64_t h = 14695981039346656037u;
-    for (const char *p = version_id; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
-    struct lane **slot = &b->buckets[(h ^ (h >> 32)) % BUCKETS];
+    struct lane **slot = &b->buckets[hash_fold(hash_text(HASH_START, version_id)) % BUCKETS];
     while (*slot && strcmp((*slot)->version_id, version_id) != 0) slot = &(*slot)->hash_next;
     return slot;
 }

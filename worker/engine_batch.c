@@ -1,5 +1,5 @@
-/* Stages a batch's requests on a model session, runs it, and slices the outputs back into one reply per
- * request. */
+/* Stages a batch's requests on a model session, runs it, and slices the outputs into one reply per request.
+ */
 #include "worker/engine_batch.h"
 
 #include <string.h>
@@ -10,46 +10,88 @@ _Static_assert((int)MESSAGE_BOOL == (int)DATATYPE_BOOL + 1 && (int)MESSAGE_FP32 
                    (int)MESSAGE_BYTES == (int)DATATYPE_BYTES + 1 && DATATYPE_COUNT == (int)MESSAGE_BYTES,
                "wire datatypes are the signature's, plus one");
 
-/* A request on its way through the batch. */
-struct item {
+/* Rows of a request that are staged: all of it, or what there was room for. */
+struct piece {
     struct work *work;
-    struct buf *outputs; /* one per output: rows computed so far */
-    size_t *offsets;     /* one per input: bytes staged so far */
-    int rc;
-    struct err err;
-    int64_t compute_us, batch_rows;
+    int64_t from, first_row, rows; /* of the request; where they stand in the session; how many */
 };
 
-struct segment {
-    struct item *item;
-    int64_t first_row, rows;
-};
-
+/* One after another the requests are staged and answered; at most one is staged in part, the last of a run.
+ */
 struct run {
     struct model_session *session;
     const struct signature *sig;
-    struct item *items;
-    size_t items_len;
-    struct segment *segments;   /* of the run being staged: at most one per item */
-    struct model_input *inputs; /* scratch, one per input */
-    size_t segments_len;
-    int64_t started_us;
     struct batch_counts *counts;
+    int64_t started_us;
+    struct work *next; /* to be staged, from row `done` on */
+    int64_t done;
+    struct piece *pieces; /* of the run being staged: at most one of a request; owned, with the next three */
+    size_t pieces_len;
+    struct model_input *inputs; /* of the last piece: the next one's begin where these end */
+    struct buf *kept;           /* outputs of a request in pieces, as far as they are computed */
+    struct message answer;      /* its tensors are those of the signature */
+    struct reply *replies;
+    struct err err;
 };
 
-/* ---- staging
- * ------------------------------------------------------------------------------------------------------- */
+static bool is_last(const struct piece *p)
+{
+    return p->from + p->rows == p->work->message.predict.rows;
+}
 
-static int check_shape(const struct run *r, const struct work *w, struct err *e)
+/* The next request is staged whole, or refused. */
+static void go_on(struct run *r)
+{
+    r->next = r->next->next;
+    r->done = 0;
+}
+
+/* ---- answering ---- */
+
+static void add_reply(struct run *r, const struct work *w, struct reply *reply)
+{
+    r->counts->requests++;
+    r->counts->queue_us += r->started_us - w->arrived_us;
+    if (!reply) return;
+    reply->next = r->replies;
+    r->replies = reply;
+}
+
+static void refuse(struct run *r, struct work *w, int code)
+{
+    r->counts->failed++;
+    add_reply(r, w, reply_of_error(w, &r->err, code));
+}
+
+/* r->answer's tensors have their bytes. */
+static void answer(struct run *r, struct work *w)
+{
+    uint32_t rows = w->message.predict.rows;
+    for (size_t o = 0; o < r->sig->n_outputs; o++) r->answer.tensors[o].dims[0] = rows;
+    r->answer.reply.request_id = w->message.predict.request_id;
+    r->answer.reply.queue_us = (uint32_t)(r->started_us - w->arrived_us);
+    struct reply *reply = reply_of_outputs(w, &r->answer);
+    if (!reply) {
+        err_set(&r->err, ERR_NOMEM, NULL, "no memory for the answer");
+        refuse(r, w, ERR_NOMEM);
+        return;
+    }
+    r->counts->rows += rows;
+    add_reply(r, w, reply);
+}
+
+/* ---- staging ---- */
+
+static int check_shape(struct run *r, const struct work *w)
 {
     if (w->message.tensors_len != r->sig->n_inputs)
-        return err_set(e, ERR_INVALID, "inputs", "%zu inputs where the model takes %zu",
+        return err_set(&r->err, ERR_INVALID, "inputs", "%zu inputs where the model takes %zu",
                        w->message.tensors_len, r->sig->n_inputs);
     for (size_t i = 0; i < r->sig->n_inputs; i++) {
         size_t elements, width = (size_t)signature_width(&r->sig->inputs[i]);
         if (!message_tensor_elements(&w->message.tensors[i], &elements) ||
             elements != width * w->message.predict.rows)
-            return err_set(e, ERR_INVALID, r->sig->inputs[i].name,
+            return err_set(&r->err, ERR_INVALID, r->sig->inputs[i].name,
                            "%zu elements where %u rows of %zu were expected", elements,
                            w->message.predict.rows, width);
     }
@@ -69,185 +111,134 @@ static size_t bytes_of(const struct message_tensor *t, const char *data, size_t 
     return bytes;
 }
 
-static int stage(struct run *r, struct item *item, int64_t rows, int64_t *first_row)
+static int stage(struct run *r, struct piece *p)
 {
-    const struct message *m = &item->work->message;
+    int rc = p->from ? 0 : check_shape(r, p->work);
+    if (rc) return rc;
     for (size_t i = 0; i < r->sig->n_inputs; i++) {
-        const struct message_tensor *t = &m->tensors[i];
-        const char *data = (const char *)t->data + item->offsets[i];
-        size_t bytes = bytes_of(t, data, (size_t)(rows * signature_width(&r->sig->inputs[i])));
-        r->inputs[i] = (struct model_input){(enum datatype)((int)t->dtype - 1), data, bytes};
-        item->offsets[i] += bytes;
+        const struct message_tensor *t = &p->work->message.tensors[i];
+        struct model_input *in = &r->inputs[i];
+        const char *data = p->from ? (const char *)in->data + in->bytes : t->data;
+        size_t bytes = bytes_of(t, data, (size_t)(p->rows * signature_width(&r->sig->inputs[i])));
+        *in = (struct model_input){(enum datatype)((int)t->dtype - 1), data, bytes};
     }
-    return model_session_add(r->session, r->inputs, rows, first_row, &item->err);
+    return model_session_add(r->session, r->inputs, p->rows, &p->first_row, &r->err);
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------------------------- */
-
-static void collect(struct run *r, struct segment *seg)
+/* Stages what there is room for of the next request, or refuses it. Returns the rows staged. */
+static int64_t stage_next(struct run *r, int64_t room)
 {
-    struct item *item = seg->item;
-    for (size_t o = 0; o < r->sig->n_outputs; o++) {
-        struct model_output out = model_session_output(r->session, o, seg->first_row, seg->rows);
-        buf_append(&item->outputs[o], out.data, out.bytes);
-        if (item->outputs[o].failed)
-            item->rc = err_set(&item->err, ERR_NOMEM, NULL, "no memory for the outputs");
+    struct piece *p = &r->pieces[r->pieces_len];
+    int64_t left = r->next->message.predict.rows - r->done;
+    *p = (struct piece){.work = r->next, .from = r->done, .rows = left < room ? left : room};
+    int rc = stage(r, p);
+    if (rc) {
+        refuse(r, p->work, rc);
+        go_on(r);
+        return 0;
     }
+    r->pieces_len++;
+    r->done += p->rows;
+    if (is_last(p)) go_on(r);
+    return p->rows;
+}
+
+/* ---- running ---- */
+
+/* A request that is computed at once is answered from the session; the pieces of others are put together. */
+static int collect(struct run *r, const struct piece *p)
+{
+    bool whole = p->from == 0 && is_last(p);
+    for (size_t o = 0; o < r->sig->n_outputs; o++) {
+        struct model_output out = model_session_output(r->session, o, p->first_row, p->rows);
+        if (!whole) {
+            if (p->from == 0) buf_clear(&r->kept[o]);
+            buf_append(&r->kept[o], out.data, out.bytes);
+            if (r->kept[o].failed) return err_set(&r->err, ERR_NOMEM, NULL, "no memory for the outputs");
+        }
+        r->answer.tensors[o].data = whole ? out.data : r->kept[o].data;
+        r->answer.tensors[o].data_len = whole ? out.bytes : r->kept[o].len;
+    }
+    return 0;
 }
 
 static void compute(struct run *r, int64_t staged)
 {
-    struct err e = {0};
+    struct message_predict_reply *times = &r->answer.reply;
     int64_t begin = clock_mono_us();
-    int rc = model_session_run(r->session, &e);
+    int run_rc = model_session_run(r->session, &r->err);
     int64_t us = clock_mono_us() - begin;
-    for (size_t i = 0; i < r->segments_len; i++) {
-        struct segment *seg = &r->segments[i];
-        seg->item->compute_us += us * seg->rows / staged;
-        seg->item->batch_rows = staged;
+    times->batch_rows = (uint32_t)staged;
+    for (size_t i = 0; i < r->pieces_len; i++) {
+        const struct piece *p = &r->pieces[i];
+        times->compute_us = (p->from ? times->compute_us : 0) + (uint32_t)(us * p->rows / staged);
+        int rc = run_rc ? run_rc : collect(r, p);
         if (rc) {
-            seg->item->rc = rc;
-            seg->item->err = e;
-        } else
-            collect(r, seg);
+            refuse(r, p->work, rc);
+            if (!is_last(p)) go_on(r);
+        } else if (is_last(p))
+            answer(r, p->work);
     }
     r->counts->runs++;
     r->counts->compute_us += us;
 }
 
-/* Fills the session again and again until every item is computed or has failed. */
-static void run_items(struct run *r)
+/* Fills the session again and again until every request is answered. */
+static void run_all(struct run *r)
 {
-    int64_t room = model_session_max_rows(r->session), done = 0;
-    for (size_t i = 0; i < r->items_len;) {
+    int64_t room = model_session_max_rows(r->session);
+    while (r->next) {
         int64_t staged = 0;
         model_session_begin(r->session);
-        r->segments_len = 0;
-        while (i < r->items_len && staged < room) {
-            struct item *item = &r->items[i];
-            int64_t left = item->work->message.predict.rows - done,
-                    rows = left < room - staged ? left : room - staged;
-            struct segment seg = {.item = item, .rows = rows};
-            if (item->rc == 0) item->rc = stage(r, item, rows, &seg.first_row);
-            if (item->rc == 0) {
-                r->segments[r->segments_len++] = seg;
-                staged += rows;
-                done += rows;
-            }
-            if (item->rc || done == item->work->message.predict.rows) {
-                i++;
-                done = 0;
-            }
-        }
+        r->pieces_len = 0;
+        while (r->next && staged < room) staged += stage_next(r, room - staged);
         if (staged) compute(r, staged);
     }
 }
 
-/* ---- answering
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- a batch ---- */
 
-static struct reply *answer_outputs(const struct run *r, const struct item *item)
+/* One allocation for all of a run's lists. */
+static bool run_init(struct run *r)
 {
-    const struct message_predict *p = &item->work->message.predict;
-    struct message_tensor *tensors = mem_try_alloc(r->sig->n_outputs, sizeof *tensors);
-    if (!tensors) return NULL;
-    struct message m = {.type = MESSAGE_PREDICT_REPLY, .tensors = tensors, .tensors_len = r->sig->n_outputs};
-    m.reply.request_id = p->request_id;
-    m.reply.queue_us = (uint32_t)(r->started_us - item->work->arrived_us);
-    m.reply.compute_us = (uint32_t)item->compute_us;
-    m.reply.batch_rows = (uint32_t)item->batch_rows;
-    for (size_t o = 0; o < r->sig->n_outputs; o++) {
-        const struct signature_tensor *spec = &r->sig->outputs[o];
-        struct message_tensor *t = &tensors[o];
+    const struct signature *sig = r->sig;
+    struct message_tensor *t;
+    size_t works = 0;
+    for (const struct work *w = r->next; w; w = w->next) works++;
+    r->pieces = mem_try_alloc(1, works * sizeof *r->pieces + sig->n_inputs * sizeof *r->inputs +
+                                     sig->n_outputs * (sizeof *r->kept + sizeof *t));
+    if (!r->pieces) return false;
+    r->inputs = (void *)(r->pieces + works);
+    r->kept = (void *)(r->inputs + sig->n_inputs);
+    t = (void *)(r->kept + sig->n_outputs);
+    r->answer.type = MESSAGE_PREDICT_REPLY;
+    r->answer.tensors = t;
+    r->answer.tensors_len = sig->n_outputs;
+    for (size_t o = 0; o < sig->n_outputs; o++, t++) {
+        const struct signature_tensor *spec = &sig->outputs[o];
         t->dtype = (enum message_dtype)((int)spec->datatype + 1);
         t->ndim = spec->rank;
         memcpy(t->dims, spec->shape, (size_t)spec->rank * sizeof *t->dims);
-        t->dims[0] = p->rows;
-        t->data = item->outputs[o].data;
-        t->data_len = item->outputs[o].len;
-    }
-    struct reply *reply = reply_of_outputs(item->work, &m);
-    mem_free(tensors);
-    return reply;
-}
-
-static struct reply *answer(const struct run *r, const struct item *item)
-{
-    struct reply *reply = item->rc ? NULL : answer_outputs(r, item);
-    r->counts->requests++;
-    r->counts->queue_us += r->started_us - item->work->arrived_us;
-    if (reply) {
-        r->counts->rows += item->work->message.predict.rows;
-        return reply;
-    }
-    r->counts->failed++;
-    return reply_of_error(item->work, &item->err, item->rc ? item->rc : ERR_NOMEM);
-}
-
-static bool items_init(struct run *r, struct work *batch)
-{
-    for (struct work *w = batch; w; w = w->next) r->items_len++;
-    r->items = mem_try_alloc(r->items_len, sizeof *r->items);
-    r->segments = mem_try_alloc(r->items_len, sizeof *r->segments);
-    r->inputs = mem_try_alloc(r->sig->n_inputs, sizeof *r->inputs);
-    if (!r->items || !r->segments || !r->inputs) return false;
-    struct item *item = r->items;
-    for (struct work *w = batch; w; w = w->next, item++) {
-        item->work = w;
-        item->outputs = mem_try_alloc(r->sig->n_outputs, sizeof *item->outputs);
-        item->offsets = mem_try_alloc(r->sig->n_inputs, sizeof *item->offsets);
-        if (!item->outputs || !item->offsets) return false;
-        item->rc = check_shape(r, w, &item->err);
     }
     return true;
 }
 
-static void items_dispose(struct run *r)
+static void run_dispose(struct run *r)
 {
-    for (size_t i = 0; r->items && i < r->items_len; i++) {
-        for (size_t o = 0; r->items[i].outputs && o < r->sig->n_outputs; o++)
-            buf_dispose(&r->items[i].outputs[o]);
-        mem_free(r->items[i].outputs);
-        mem_free(r->items[i].offsets);
-    }
-    mem_free(r->items);
-    mem_free(r->segments);
-    mem_free(r->inputs);
-}
-
-static struct reply *all_failed(struct work *batch, struct batch_counts *counts)
-{
-    struct reply *first = NULL;
-    struct err e = {0};
-    err_set(&e, ERR_OVERLOAD, NULL, "the worker has no memory for this prediction now");
-    for (struct work *w = batch; w; w = w->next) {
-        struct reply *reply = reply_of_error(w, &e, ERR_OVERLOAD);
-        counts->requests++;
-        counts->failed++;
-        if (!reply) continue;
-        reply->next = first;
-        first = reply;
-    }
-    return first;
+    for (size_t o = 0; o < r->sig->n_outputs; o++) buf_dispose(&r->kept[o]);
+    mem_free(r->pieces);
 }
 
 struct reply *engine__batch_run(struct model_session *s, const struct signature *sig, struct work *batch,
                                 struct batch_counts *counts)
 {
-    struct run r = {.session = s, .sig = sig, .counts = counts, .started_us = clock_mono_us()};
-    struct reply *first = NULL;
-    if (!items_init(&r, batch)) {
-        items_dispose(&r);
-        return all_failed(batch, counts);
+    struct run r = {.session = s, .sig = sig, .counts = counts, .started_us = clock_mono_us(), .next = batch};
+    if (run_init(&r)) {
+        run_all(&r);
+        run_dispose(&r);
+        return r.replies;
     }
-    run_items(&r);
-    for (size_t i = 0; i < r.items_len; i++) {
-        struct reply *reply = answer(&r, &r.items[i]);
-        if (!reply) continue;
-        reply->next = first;
-        first = reply;
-    }
-    items_dispose(&r);
-    return first;
+    err_set(&r.err, ERR_OVERLOAD, NULL, "the worker has no memory for this prediction now");
+    for (; r.next; go_on(&r)) refuse(&r, r.next, ERR_OVERLOAD);
+    return r.replies;
 }

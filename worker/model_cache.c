@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
 /* POOL_PART: of the budget, for pooled sessions. POOL_SMALL: a session that takes more of its thread's pool
@@ -144,9 +145,7 @@ int resident_create(struct resident **out, const char *tenant_id, const char *ve
 
 static struct resident **slot_of(struct model_cache *c, const char *version_id)
 {
-    uint64_t h = 14695981039346656037u;
-    for (const char *p = version_id; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
-    struct resident **slot = &c->buckets[(h ^ (h >> 32)) % BUCKETS];
+    struct resident **slot = &c->buckets[hash_fold(hash_text(HASH_START, version_id)) % BUCKETS];
     while (*slot && strcmp((*slot)->version_id, version_id) != 0) slot = &(*slot)->hash_next;
     return slot;
 }

@@ -1,22 +1,23 @@
 /* Makes replies. */
 #include "worker/reply.h"
 
+#include <assert.h>
 #include <string.h>
 #include "base/mem.h"
 
+/* Bytes of a record beside its texts, its tensors and their bytes: no more than this. */
+enum { RECORD_HEAD = 64 };
+
 struct reply *reply_of_outputs(struct work *w, const struct message *m)
 {
-    struct reply *r = mem_try_alloc(1, sizeof *r);
-    if (!r) return NULL;
-    size_t bytes = sizeof *m;
+    size_t bytes = RECORD_HEAD + strlen(m->reply.field) + strlen(m->reply.message);
     for (size_t i = 0; i < m->tensors_len; i++) bytes += m->tensors[i].data_len + sizeof *m->tensors;
-    (void)buf_reserve(&r->record, bytes); /* one allocation instead of many that double */
+    struct reply *r = mem_try_realloc(NULL, 1, sizeof *r + bytes);
+    if (!r) return NULL;
+    *r = (struct reply){.to = w->from};
+    r->record = (struct buf){.data = (char *)(r + 1), .cap = bytes, .limit = bytes - 1};
     message_encode(&r->record, m);
-    if (r->record.failed) {
-        reply_free_list(r);
-        return NULL;
-    }
-    r->to = w->from;
+    assert(!r->record.failed);
     w->answered = true;
     return r;
 }
@@ -37,7 +38,6 @@ void reply_free_list(struct reply *first)
 {
     for (struct reply *next; first; first = next) {
         next = first->next;
-        buf_dispose(&first->record);
         mem_free(first);
     }
 }

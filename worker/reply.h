@@ -7,10 +7,12 @@
 #include "queue/message.h"
 #include "worker/batcher.h"
 
+/* A single allocation with its record's bytes behind it. */
 struct reply {
     struct reply *next;
-    void *to;          /* of the work that it answers; borrowed */
-    struct buf record; /* owned: an encoded PREDICT_REPLY */
+    void *to; /* of the work that it answers; borrowed */
+    struct buf
+        record; /* an encoded PREDICT_REPLY; its bytes are the reply's: neither disposed of nor added to */
 };
 
 /* An answer to w without outputs: code is an ERR_*. NULL when memory is out. */

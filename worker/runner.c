@@ -82,6 +82,42 @@ static size_t line_len(const struct talk *t)
     return end ? (size_t)(end - t->in.data) + 1 : 0;
 }
 
+/* One that is being written: a message of a type, with what follows by w. */
+struct line {
+    struct buf text;
+    struct json_writer w;
+};
+
+static struct json_writer *line_begin(struct line *l, const char *type)
+{
+    l->text = (struct buf){0};
+    jw_init(&l->w, &l->text);
+    jw_obj(&l->w);
+    jw_kstr(&l->w, "type", type);
+    return &l->w;
+}
+
+/* It may be lost, when the supervisor is too slow. */
+static void line_send(struct talk *t, struct line *l)
+{
+    jw_obj_end(&l->w);
+    buf_char(&l->text, '\n');
+    if (!l->text.failed && t->out.len + l->text.len <= OUT_MAX)
+        buf_append(&t->out, l->text.data, l->text.len);
+    buf_dispose(&l->text);
+    flush(t);
+}
+
+/* It is awaited, and small: never lost. */
+static void line_put(struct talk *t, struct line *l)
+{
+    jw_obj_end(&l->w);
+    buf_char(&l->text, '\n');
+    if (l->text.failed) orphaned(); /* no memory for a few bytes: a crash */
+    buf_append(&t->out, l->text.data, l->text.len);
+    buf_dispose(&l->text);
+}
+
 static int read_start(struct talk *t, cJSON **out, struct err *e)
 {
     while (line_len(t) == 0) {
@@ -158,14 +194,6 @@ static int on_save_to(void *ctx)
     return t->cancel ? -1 : RUNNER_CHECKPOINT_FD + t->file;
 }
 
-static void send_line(struct talk *t, struct buf *line)
-{
-    buf_char(line, '\n');
-    if (!line->failed && t->out.len + line->len <= OUT_MAX) buf_append(&t->out, line->data, line->len);
-    buf_dispose(line);
-    flush(t);
-}
-
 static void mark_to_json(const struct talk *t, struct json_writer *w)
 {
     jw_kint(w, "file", t->marked_file);
@@ -184,30 +212,19 @@ static void on_saved(void *ctx, const struct train_mark *mark)
     t->file = 1 - t->file;
     t->marked = t->ending;
     if (t->ending) return; /* it goes with the last word */
-    struct buf line = {0};
-    struct json_writer w;
-    jw_init(&w, &line);
-    jw_obj(&w);
-    jw_kstr(&w, "type", "checkpoint");
-    mark_to_json(t, &w);
-    jw_obj_end(&w);
-    buf_char(&line, '\n');
-    if (line.failed) orphaned();
-    buf_append(&t->out, line.data, line.len); /* awaited, and small: never dropped */
-    buf_dispose(&line);
+    struct line line;
+    struct json_writer *w = line_begin(&line, "checkpoint");
+    mark_to_json(t, w);
+    line_put(t, &line);
     flush(t);
 }
 
 static void on_refused(void *ctx, const char *why)
 {
-    struct buf line = {0};
-    struct json_writer w;
-    jw_init(&w, &line);
-    jw_obj(&w);
-    jw_kstr(&w, "type", "refused");
-    jw_kstr(&w, "message", why);
-    jw_obj_end(&w);
-    send_line(ctx, &line);
+    struct line line;
+    struct json_writer *w = line_begin(&line, "refused");
+    jw_kstr(w, "message", why);
+    line_send(ctx, &line);
 }
 
 /* Whether that is something which an attempt that goes on from here need not do again: a step, the end of a
@@ -223,40 +240,32 @@ static bool is_headway(const struct talk *t, const struct train_progress *p)
 static void on_progress(void *ctx, const struct train_progress *p)
 {
     struct talk *t = ctx;
-    struct buf line = {0};
     if (t->stepped_us == 0 && is_headway(t, p)) t->stepped_us = clock_mono_us();
-    struct json_writer w;
-    jw_init(&w, &line);
-    jw_obj(&w);
-    jw_kstr(&w, "type", "progress");
-    jw_kstr(&w, "phase", p->phase);
-    jw_kint(&w, "epoch", p->epoch);
-    jw_kint(&w, "epochs", p->epochs);
-    jw_kint(&w, "step", p->step);
-    jw_kint(&w, "steps", p->steps);
-    jw_kbool(&w, "epoch_end", p->epoch_end);
-    jw_name(&w, "metrics");
-    jw_raw(&w, p->metrics_json ? p->metrics_json : "{}", p->metrics_json ? strlen(p->metrics_json) : 2);
-    jw_knum(&w, "eta_seconds", p->eta_seconds);
+    struct line line;
+    struct json_writer *w = line_begin(&line, "progress");
+    jw_kstr(w, "phase", p->phase);
+    jw_kint(w, "epoch", p->epoch);
+    jw_kint(w, "epochs", p->epochs);
+    jw_kint(w, "step", p->step);
+    jw_kint(w, "steps", p->steps);
+    jw_kbool(w, "epoch_end", p->epoch_end);
+    jw_name(w, "metrics");
+    jw_raw(w, p->metrics_json ? p->metrics_json : "{}", p->metrics_json ? strlen(p->metrics_json) : 2);
+    jw_knum(w, "eta_seconds", p->eta_seconds);
     if (p->part) {
-        jw_name(&w, p->part);
-        jw_raw(&w, p->part_json, strlen(p->part_json));
+        jw_name(w, p->part);
+        jw_raw(w, p->part_json, strlen(p->part_json));
     }
-    jw_obj_end(&w);
-    send_line(ctx, &line);
+    line_send(ctx, &line);
 }
 
 static void on_message(void *ctx, const char *level, const char *text)
 {
-    struct buf line = {0};
-    struct json_writer w;
-    jw_init(&w, &line);
-    jw_obj(&w);
-    jw_kstr(&w, "type", "message");
-    jw_kstr(&w, "level", level);
-    jw_kstr(&w, "message", text);
-    jw_obj_end(&w);
-    send_line(ctx, &line);
+    struct line line;
+    struct json_writer *w = line_begin(&line, "message");
+    jw_kstr(w, "level", level);
+    jw_kstr(w, "message", text);
+    line_send(ctx, &line);
 }
 
 /* ---- the start line ---- */
@@ -347,66 +356,45 @@ static int take_start(struct train_request *r, const char **job, const cJSON *ro
 
 static void say_done(struct talk *t, const struct train_result *r)
 {
-    struct buf line = {0};
-    struct json_writer w;
-    jw_init(&w, &line);
-    jw_obj(&w);
-    jw_kstr(&w, "type", "done");
-    jw_name(&w, "metrics");
-    jw_raw(&w, r->metrics.data, r->metrics.len);
-    jw_kint(&w, "artifact_bytes", (int64_t)r->artifact_bytes);
+    struct line line;
+    struct json_writer *w = line_begin(&line, "done");
+    jw_name(w, "metrics");
+    jw_raw(w, r->metrics.data, r->metrics.len);
+    jw_kint(w, "artifact_bytes", (int64_t)r->artifact_bytes);
     if (r->signature.len) {
-        jw_name(&w, "signature");
-        jw_raw(&w, r->signature.data, r->signature.len);
+        jw_name(w, "signature");
+        jw_raw(w, r->signature.data, r->signature.len);
     }
-    jw_kint(&w, "memory_bytes", (int64_t)r->memory_bytes);
-    jw_obj_end(&w);
-    buf_char(&line, '\n');
-    if (line.failed) orphaned(); /* no memory for a few bytes: a crash */
-    buf_append(&t->out, line.data, line.len);
-    buf_dispose(&line);
+    jw_kint(w, "memory_bytes", (int64_t)r->memory_bytes);
+    line_put(t, &line);
     flush_all(t);
 }
 
 static void say_failed(struct talk *t, const struct err *why)
 {
-    struct buf line = {0};
-    struct json_writer w;
-    jw_init(&w, &line);
-    jw_obj(&w);
-    jw_kstr(&w, "type", "failed");
-    jw_kstr(&w, "code", err_name(why->code));
-    jw_kstr(&w, "field", why->field);
-    jw_kstr(&w, "message", why->message);
-    jw_obj_end(&w);
-    buf_char(&line, '\n');
-    if (line.failed) orphaned();
-    buf_append(&t->out, line.data, line.len);
-    buf_dispose(&line);
+    struct line line;
+    struct json_writer *w = line_begin(&line, "failed");
+    jw_kstr(w, "code", err_name(why->code));
+    jw_kstr(w, "field", why->field);
+    jw_kstr(w, "message", why->message);
+    line_put(t, &line);
     flush_all(t);
 }
 
 /* With the checkpoint if it got that far. */
 static void say_yielded(struct talk *t)
 {
-    struct buf line = {0};
-    struct json_writer w;
-    jw_init(&w, &line);
-    jw_obj(&w);
-    jw_kstr(&w, "type", "yielded");
-    jw_name(&w, "checkpoint");
+    struct line line;
+    struct json_writer *w = line_begin(&line, "yielded");
+    jw_name(w, "checkpoint");
     if (t->marked) {
-        jw_obj(&w);
-        mark_to_json(t, &w);
-        jw_obj_end(&w);
+        jw_obj(w);
+        mark_to_json(t, w);
+        jw_obj_end(w);
     } else {
-        jw_null(&w);
+        jw_null(w);
     }
-    jw_obj_end(&w);
-    buf_char(&line, '\n');
-    if (line.failed) orphaned();
-    buf_append(&t->out, line.data, line.len);
-    buf_dispose(&line);
+    line_put(t, &line);
     flush_all(t);
 }
 

@@ -101,11 +101,12 @@ static void on_down(void *arg, const char *why)
 static void deliver(struct reply *r)
 {
     struct client *c = r->to;
+    struct record record = {.text = r->record};
     r->next = NULL;
     if (c->on_reply) {
         c->on_reply(c->reply_arg, r->record.data, r->record.len);
         c->on_reply = NULL;
-    } else if (c->link && link_send(c->link, r->record.data, r->record.len) != 0) {
+    } else if (c->link && link_send(c->link, &record) != 0) {
         c->owner->lost++; /* a gateway that does not read: its deadlines tell */
         log_warn("reply-lost", "bytes=%zu waiting=%zu", r->record.len, link_waiting(c->link));
     }
@@ -163,7 +164,8 @@ static void refuse(struct work *w, const struct err *e, int code)
     work_free(w);
 }
 
-static void on_predict(struct client *c, const struct message *m)
+/* len: of its record. */
+static void on_predict(struct client *c, const struct message *m, size_t len)
 {
     struct serve *s = c->owner;
     struct err e = {0};
@@ -171,7 +173,7 @@ static void on_predict(struct client *c, const struct message *m)
         s->expired++;
         return;
     }
-    struct work *w = work_create(m, c);
+    struct work *w = work_create(m, c, c->link ? link_keep(c->link, len) : NULL);
     if (!w) {
         s->refused++;
         return; /* the gateway's deadline tells */
@@ -206,7 +208,7 @@ static void on_record(void *arg, const char *data, size_t len)
         return;
     }
     if (m.type == MESSAGE_PREDICT)
-        on_predict(c, &m);
+        on_predict(c, &m, len);
     else if (m.type == MESSAGE_PREDICT_CANCEL)
         on_cancel(c, m.predict.request_id);
     else
@@ -236,7 +238,7 @@ static void take_call(void *arg)
     if (message_decode(&m, s->scratch, MESSAGE_TENSORS_MAX, k->record.data, k->record.len, &e))
         log_warn("message-refused", "reason=\"%s\"", e.message);
     else if (m.type == MESSAGE_PREDICT)
-        on_predict(c, &m);
+        on_predict(c, &m, k->record.len);
     buf_dispose(&k->record);
     mem_free(k);
     work_done(c); /* the call itself; its request counts for itself */

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 #include <string.h>
+#include "base/hash.h"
 #include "base/mem.h"
 
 enum { BUCKETS = 256 };
@@ -32,9 +33,7 @@ void turns_free(struct turns *t)
 
 static struct turns_tenant **slot_of(struct turns *t, const char *tenant_id)
 {
-    uint64_t h = 14695981039346656037u;
-    for (const char *p = tenant_id; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
-    struct turns_tenant **slot = &t->buckets[(h ^ (h >> 32)) % BUCKETS];
+    struct turns_tenant **slot = &t->buckets[hash_fold(hash_text(HASH_START, tenant_id)) % BUCKETS];
     while (*slot && strcmp((*slot)->tenant_id, tenant_id) != 0) slot = &(*slot)->hash_next;
     return slot;
 }

@@ -20,34 +20,42 @@ static void set_times(struct work *w)
     w->due_us = w->arrived_us + (delay < left / 2 ? delay : left / 2);
 }
 
-struct work *work_create(const struct message *m, void *from)
+/* Behind w: the list of its tensors, and their bytes unless they are kept. */
+static void put_tensors(struct work *w, const struct message *m)
 {
-    size_t data = 0, tensors;
-    for (size_t i = 0; i < m->tensors_len; i++)
-        if (!mem_add(data, m->tensors[i].data_len, &data)) return NULL;
-    if (!mem_mul(m->tensors_len, sizeof *m->tensors, &tensors)) return NULL;
-    size_t bytes = sizeof(struct work) + tensors;
-    if (!mem_add(bytes, data, &bytes)) return NULL;
-    struct work *w = mem_try_realloc(NULL, 1, bytes); /* not zeroed: all of it is written below */
-    if (!w) return NULL;
-    w->next = NULL;
-    w->message = *m;
-    w->message.tensors = (struct message_tensor *)(w + 1);
-    w->from = from;
-    w->bytes = bytes;
-    w->answered = false;
-    set_times(w);
-    char *room = (char *)(w + 1) + tensors;
+    struct message_tensor *tensors = (struct message_tensor *)(w + 1);
+    char *room = (char *)(tensors + m->tensors_len);
+    w->message.tensors = tensors;
     for (size_t i = 0; i < m->tensors_len; i++) {
-        w->message.tensors[i] = m->tensors[i];
-        w->message.tensors[i].data = room;
-        if (m->tensors[i].data_len) memcpy(room, m->tensors[i].data, m->tensors[i].data_len);
-        room += m->tensors[i].data_len;
+        size_t len = m->tensors[i].data_len;
+        tensors[i] = m->tensors[i];
+        if (w->kept) continue;
+        if (len) memcpy(room, m->tensors[i].data, len);
+        tensors[i].data = room;
+        room += len;
     }
+}
+
+struct work *work_create(const struct message *m, void *from, struct bytes *kept)
+{
+    size_t bytes = sizeof(struct work), list, data = 0;
+    bool fits = mem_mul(m->tensors_len, sizeof *m->tensors, &list) && mem_add(bytes, list, &bytes);
+    for (size_t i = 0; i < m->tensors_len; i++) fits = fits && mem_add(data, m->tensors[i].data_len, &data);
+    size_t own = bytes; /* of the allocation */
+    fits = fits && mem_add(bytes, data, &bytes) && (kept || mem_add(own, data, &own));
+    struct work *w = fits ? mem_try_realloc(NULL, 1, own) : NULL; /* not zeroed: all of it is written below */
+    if (!w) {
+        bytes_drop(kept);
+        return NULL;
+    }
+    *w = (struct work){.message = *m, .kept = kept, .from = from, .bytes = bytes};
+    set_times(w);
+    put_tensors(w, m);
     return w;
 }
 
 void work_free(struct work *w)
 {
+    if (w) bytes_drop(w->kept);
     mem_free(w);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "admin/cli/call.h"
 #include "admin/cli/client.h"
 #include "admin/cli/command.h"
 #include "admin/cli/output.h"
@@ -112,28 +113,21 @@ static int run_alias(const struct command_args *args, struct err *e)
 
 /* ---- what is there ---- */
 
-static int ask(const struct command_args *args, const char *method, const char *what, cJSON **out,
-               struct err *e)
+static int run_rollback(const struct command_args *args, struct err *e)
 {
     struct client *c;
     struct buf path = {0};
+    cJSON *alias = NULL;
     int rc = client_open(&c, e);
     if (rc) return rc;
-    buf_printf(&path, "/v1/models/%s/aliases/%s/%s", args->words[0], args->words[1], what);
-    rc = client_call(c, method, path.data, NULL, out, e);
-    buf_dispose(&path);
-    client_close(c);
-    return rc;
-}
-
-static int run_rollback(const struct command_args *args, struct err *e)
-{
-    cJSON *alias = NULL;
-    int rc = ask(args, "POST", "rollback", &alias, e);
+    buf_printf(&path, "/v1/models/%s/aliases/%s/rollback", args->words[0], args->words[1]);
+    rc = client_call(c, "POST", path.data, NULL, &alias, e);
     if (rc == 0)
         printf("%s of %s is version %.0f now\n", args->words[1], args->words[0],
                output_number(alias, "version", 0));
+    buf_dispose(&path);
     cJSON_Delete(alias);
+    client_close(c);
     return rc;
 }
 
@@ -195,14 +189,8 @@ static void print_rollout(const cJSON *report)
 
 static int run_rollout(const struct command_args *args, struct err *e)
 {
-    cJSON *report = NULL;
-    int rc = ask(args, "GET", "rollout", &report, e);
-    if (rc == 0 && command_shared.json)
-        output_json(report);
-    else if (rc == 0)
-        print_rollout(report);
-    cJSON_Delete(report);
-    return rc;
+    return call_print(print_rollout, e, "GET", "/v1/models/%s/aliases/%s/rollout", args->words[0],
+                      args->words[1]);
 }
 
 static const struct option_row alias_rows[] = {

@@ -4,10 +4,10 @@
 #include <time.h>
 
 #include "admin/cli/billing.h"
+#include "admin/cli/call.h"
 #include "admin/cli/client.h"
 #include "admin/cli/command.h"
 #include "admin/cli/output.h"
-#include "base/buf.h"
 
 static int64_t opt_hours;
 static const char *opt_month;
@@ -90,32 +90,13 @@ void billing_print_audit(const cJSON *list)
     table_print(t);
 }
 
-static int get(const char *path, void (*print)(const cJSON *), struct err *e)
-{
-    struct client *c;
-    cJSON *answer = NULL;
-    int rc = client_open(&c, e);
-    if (rc) return rc;
-    rc = client_call(c, "GET", path, NULL, &answer, e);
-    if (rc == 0 && command_shared.json)
-        output_json(answer);
-    else if (rc == 0)
-        print(answer);
-    cJSON_Delete(answer);
-    client_close(c);
-    return rc;
-}
-
 static int run_usage(const struct command_args *args, struct err *e)
 {
     (void)args;
-    struct buf path = {0};
     long long now = (long long)time(NULL);
-    buf_printf(&path, "/v1/usage?start_time=%lld&end_time=%lld&bucket_width=1h&limit=%lld",
-               now - opt_hours * 3600, now + 1, (long long)opt_hours + 2);
-    int rc = get(path.data, billing_print_usage, e);
-    buf_dispose(&path);
-    return rc;
+    return call_print(billing_print_usage, e, "GET",
+                      "/v1/usage?start_time=%lld&end_time=%lld&bucket_width=1h&limit=%lld",
+                      now - opt_hours * 3600, now + 1, (long long)opt_hours + 2);
 }
 
 static int run_invoice(const struct command_args *args, struct err *e)
@@ -123,17 +104,13 @@ static int run_invoice(const struct command_args *args, struct err *e)
     (void)args;
     char month[8];
     billing_month_now(month);
-    struct buf path = {0};
-    buf_printf(&path, "/v1/invoices/%s", opt_month ? opt_month : month);
-    int rc = get(path.data, billing_print_invoice, e);
-    buf_dispose(&path);
-    return rc;
+    return call_print(billing_print_invoice, e, "GET", "/v1/invoices/%s", opt_month ? opt_month : month);
 }
 
 static int run_audit(const struct command_args *args, struct err *e)
 {
     (void)args;
-    return get("/v1/audit?limit=100", billing_print_audit, e);
+    return call_print(billing_print_audit, e, "GET", "/v1/audit?limit=100");
 }
 
 static int run_verify(const struct command_args *args, struct err *e)

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "admin/cli/call.h"
 #include "admin/cli/client.h"
 #include "admin/cli/command.h"
 #include "admin/cli/output.h"
@@ -61,35 +62,28 @@ static int run_upload(const struct command_args *args, struct err *e)
     return rc;
 }
 
+static void print_list(const cJSON *list)
+{
+    const char *const headers[] = {"ID", "NAME", "FORMAT", "ROWS", "SIZE", "CREATED"};
+    struct table *t = table_create(headers, 6);
+    const cJSON *d;
+    cJSON_ArrayForEach(d, cJSON_GetObjectItemCaseSensitive(list, "data"))
+    {
+        char rows[OUTPUT_TEXT_MAX], size[OUTPUT_TEXT_MAX], when[OUTPUT_TEXT_MAX];
+        snprintf(rows, sizeof rows, "%.0f", output_number(d, "rows", 0));
+        output_bytes(size, output_number(d, "bytes", 0));
+        output_when(when, output_number(d, "created_at", 0));
+        const char *const cells[] = {
+            output_text(d, "id"), output_text(d, "name"), output_text(d, "format"), rows, size, when};
+        table_row(t, cells);
+    }
+    table_print(t);
+}
+
 static int run_list(const struct command_args *args, struct err *e)
 {
     (void)args;
-    struct client *c;
-    cJSON *list = NULL;
-    int rc = client_open(&c, e);
-    if (rc) return rc;
-    rc = client_call(c, "GET", "/v1/datasets?limit=100", NULL, &list, e);
-    if (rc == 0 && command_shared.json) {
-        output_json(list);
-    } else if (rc == 0) {
-        const char *const headers[] = {"ID", "NAME", "FORMAT", "ROWS", "SIZE", "CREATED"};
-        struct table *t = table_create(headers, 6);
-        const cJSON *d;
-        cJSON_ArrayForEach(d, cJSON_GetObjectItemCaseSensitive(list, "data"))
-        {
-            char rows[OUTPUT_TEXT_MAX], size[OUTPUT_TEXT_MAX], when[OUTPUT_TEXT_MAX];
-            snprintf(rows, sizeof rows, "%.0f", output_number(d, "rows", 0));
-            output_bytes(size, output_number(d, "bytes", 0));
-            output_when(when, output_number(d, "created_at", 0));
-            const char *const cells[] = {
-                output_text(d, "id"), output_text(d, "name"), output_text(d, "format"), rows, size, when};
-            table_row(t, cells);
-        }
-        table_print(t);
-    }
-    cJSON_Delete(list);
-    client_close(c);
-    return rc;
+    return call_print(print_list, e, "GET", "/v1/datasets?limit=100");
 }
 
 static void print_columns(const cJSON *dataset)
@@ -117,28 +111,18 @@ static void print_columns(const cJSON *dataset)
     table_print(t);
 }
 
+static void print_dataset(const cJSON *dataset)
+{
+    char size[OUTPUT_TEXT_MAX];
+    output_bytes(size, output_number(dataset, "bytes", 0));
+    printf("%s  %s  %s  %.0f rows  %s\n\n", output_text(dataset, "id"), output_text(dataset, "name"),
+           output_text(dataset, "format"), output_number(dataset, "rows", 0), size);
+    print_columns(dataset);
+}
+
 static int run_show(const struct command_args *args, struct err *e)
 {
-    struct client *c;
-    cJSON *dataset = NULL;
-    int rc = client_open(&c, e);
-    if (rc) return rc;
-    struct buf path = {0};
-    buf_printf(&path, "/v1/datasets/%s", args->words[0]);
-    rc = client_call(c, "GET", path.data, NULL, &dataset, e);
-    if (rc == 0 && command_shared.json) {
-        output_json(dataset);
-    } else if (rc == 0) {
-        char size[OUTPUT_TEXT_MAX];
-        output_bytes(size, output_number(dataset, "bytes", 0));
-        printf("%s  %s  %s  %.0f rows  %s\n\n", output_text(dataset, "id"), output_text(dataset, "name"),
-               output_text(dataset, "format"), output_number(dataset, "rows", 0), size);
-        print_columns(dataset);
-    }
-    buf_dispose(&path);
-    cJSON_Delete(dataset);
-    client_close(c);
-    return rc;
+    return call_print(print_dataset, e, "GET", "/v1/datasets/%s", args->words[0]);
 }
 
 static int run_delete(const struct command_args *args, struct err *e)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/cli/call.h"
 #include "admin/cli/client.h"
 #include "admin/cli/command.h"
 #include "admin/cli/metrics.h"
@@ -246,27 +247,6 @@ static int run_train(const struct command_args *args, struct err *e)
     return rc;
 }
 
-/* One call on /v1/jobs/<id><rest>, its answer printed. */
-static int job_call(const char *method, const char *id, const char *rest, void (*print)(const cJSON *),
-                    struct err *e)
-{
-    struct client *c;
-    cJSON *answer = NULL;
-    int rc = client_open(&c, e);
-    if (rc) return rc;
-    struct buf path = {0};
-    buf_printf(&path, "/v1/jobs%s%s%s", id ? "/" : "", id ? id : "", rest);
-    rc = client_call(c, method, path.data, NULL, &answer, e);
-    if (rc == 0 && command_shared.json)
-        output_json(answer);
-    else if (rc == 0)
-        print(answer);
-    buf_dispose(&path);
-    cJSON_Delete(answer);
-    client_close(c);
-    return rc;
-}
-
 static void print_jobs(const cJSON *list)
 {
     const char *const headers[] = {"ID", "TYPE", "STATUS", "MODEL", "CREATED", "COST"};
@@ -305,12 +285,12 @@ static void print_events(const cJSON *list)
 static int run_list(const struct command_args *args, struct err *e)
 {
     (void)args;
-    return job_call("GET", NULL, "?limit=50", print_jobs, e);
+    return call_print(print_jobs, e, "GET", "/v1/jobs?limit=50");
 }
 
 static int run_show(const struct command_args *args, struct err *e)
 {
-    return job_call("GET", args->words[0], "", train_print, e);
+    return call_print(train_print, e, "GET", "/v1/jobs/%s", args->words[0]);
 }
 
 /* The answer of TensorFlow Serving's :predict, without its wrapping, as tenor predict prints it. */
@@ -322,12 +302,12 @@ static void print_result(const cJSON *answer)
 
 static int run_result(const struct command_args *args, struct err *e)
 {
-    return job_call("GET", args->words[0], "/result", print_result, e);
+    return call_print(print_result, e, "GET", "/v1/jobs/%s/result", args->words[0]);
 }
 
 static int run_cancel(const struct command_args *args, struct err *e)
 {
-    return job_call("POST", args->words[0], "/cancel", train_print, e);
+    return call_print(train_print, e, "POST", "/v1/jobs/%s/cancel", args->words[0]);
 }
 
 /* Adds the events behind `after` to list; a long job has many pages of them. */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/cli/call.h"
 #include "admin/cli/client.h"
 #include "admin/cli/command.h"
 #include "admin/cli/output.h"
@@ -17,22 +18,6 @@ enum { BODY_MAX = 16 << 20 };
 static int64_t opt_version;
 static const char *opt_alias;
 static bool opt_async;
-
-static int get(const char *path, void (*print)(const cJSON *), struct err *e)
-{
-    struct client *c;
-    cJSON *answer = NULL;
-    int rc = client_open(&c, e);
-    if (rc) return rc;
-    rc = client_call(c, "GET", path, NULL, &answer, e);
-    if (rc == 0 && command_shared.json)
-        output_json(answer);
-    else if (rc == 0)
-        print(answer);
-    cJSON_Delete(answer);
-    client_close(c);
-    return rc;
-}
 
 static void print_models(const cJSON *list)
 {
@@ -78,16 +63,12 @@ static void print_versions(const cJSON *list)
 static int run_list(const struct command_args *args, struct err *e)
 {
     (void)args;
-    return get("/v1/models?limit=100", print_models, e);
+    return call_print(print_models, e, "GET", "/v1/models?limit=100");
 }
 
 static int run_versions(const struct command_args *args, struct err *e)
 {
-    struct buf path = {0};
-    buf_printf(&path, "/v1/models/%s/versions?limit=100", args->words[0]);
-    int rc = get(path.data, print_versions, e);
-    buf_dispose(&path);
-    return rc;
+    return call_print(print_versions, e, "GET", "/v1/models/%s/versions?limit=100", args->words[0]);
 }
 
 static bool all_numbers(const struct command_args *args)

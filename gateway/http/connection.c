@@ -1,5 +1,4 @@
-/* The life of one HTTP/1.x connection: socket events in, parser events handed to the exchange, states changed
- * in one place. */
+/* The life of one HTTP/1.x connection: socket events in, states changed in one place. */
 #include "gateway/http/connection.h"
 
 #include <assert.h>
@@ -12,10 +11,8 @@
 #include <unistd.h>
 #include "base/log.h"
 #include "base/mem.h"
-#include "gateway/http/request_build.h"
 
 enum {
-    PIECE_BYTES = 64 * 1024,      /* most of a body delivered at once */
     PIPELINE_BYTES = 16 * 1024,   /* read ahead of a response at most this much of the next requests */
     SHRINK_HEAD_BYTES = 4 * 1024, /* an idle connection keeps no larger head */
 };
@@ -44,6 +41,8 @@ void conn_enter(struct conn *c, enum conn_state state)
     c->state = state;
     c->entered_us = c->home->now_us;
     if (state == CONN_IDLE && c->parser.head.cap > SHRINK_HEAD_BYTES) parser_shrink(&c->parser);
+    if (state == CONN_IDLE || state == CONN_WAIT)
+        stream_sip(&c->stream, state == CONN_IDLE && c->body_was_large);
 }
 
 bool conn_wants_input(const struct conn *c)
@@ -70,11 +69,19 @@ static bool is_drained(const struct conn *c)
 /* Whether buffered input can be worked on now, without anything new from the socket. */
 static bool has_work(const struct conn *c)
 {
-    bool parsing = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_DISCARD ||
-                   (c->state == CONN_BODY && !c->body_paused);
     return c->write_failed || is_drained(c) ||
-           (parsing &&
+           (conn_parses(c) &&
             (stream_input_len(&c->stream) > 0 || c->parser.state == PARSER_COMPLETE || c->peer_ended));
+}
+
+/* What is still to come of a large body is read to where it belongs. */
+static void aim(struct conn *c)
+{
+    size_t len = 0;
+    char *room = NULL;
+    if (c->state == CONN_BODY && c->parser.state == PARSER_FIXED && c->body_was_large)
+        room = exchange__body_room(c->x, c->parser.left, &len);
+    stream_aim(&c->stream, room, len);
 }
 
 /* Brings events and timer in line with the state that this turn ended in. */
@@ -83,6 +90,7 @@ static void settle(struct conn *c)
     bool want = conn_wants_input(c) && !c->peer_ended;
     if (!stream_keep(&c->stream)) c->write_failed = true;
     stream_read(&c->stream, want);
+    aim(c);
 
     bool watch = c->state == CONN_WAIT && c->body_done && !want && !c->peer_ended && !c->x->gone;
     if (watch && !c->watching) event_add(c->closed, NULL);
@@ -148,165 +156,6 @@ void conn_cut(struct conn *c)
     conn_end(c);
 }
 
-/* ---- requests
- * ------------------------------------------------------------------------------------------------ */
-
-static void fill_request(struct conn *c, struct request *r)
-{
-    r->tls = c->tls;
-    r->arrived_us = c->entered_us;
-    memcpy(r->peer, c->peer_text, sizeof r->peer);
-    id_new(r->id, "req_");
-}
-
-/* The head is complete: make the exchange and give it to its route. */
-static void on_head(struct conn *c)
-{
-    struct server *s = c->home->server;
-    struct err e = {0};
-    struct exchange *x = exchange__create(c->home, &conn_codec, c);
-    if (!x) {
-        conn_refuse(c, 503, "no memory for the request", NULL);
-        return;
-    }
-    fill_request(c, &x->request);
-    x->tag = c->tag;
-    if (request__build(&x->request, &x->arena, &c->parser, &e) != 0) {
-        exchange__discard(x);
-        conn_refuse(c, e.code == ERR_INVALID ? 400 : 503, e.message, e.field);
-        return;
-    }
-    atomic_fetch_add(&s->requests, 1);
-    c->requests++;
-    c->x = x;
-    c->head_only = x->request.method == HTTP_HEAD;
-    c->http10 = c->parser.http10;
-    c->close = c->parser.close || c->requests >= s->limits.requests_per_connection;
-    c->continue_due = c->parser.expect_continue && x->request.has_body;
-    c->body_paused = c->chunked_out = false;
-    c->body_done = !x->request.has_body;
-    if (c->body_done) {
-        struct parser_step step;
-        enum parser_event end = parser_next(&c->parser, NULL, 0, &step);
-        assert(end == PARSER_END);
-        (void)end;
-    }
-    conn_enter(c, CONN_WAIT);
-    s->config.on_request(x, c->home->ctx);
-}
-
-static void on_body(struct conn *c, const char *data, size_t len)
-{
-    conn_body_clock_count(c, len);
-    c->continue_due = false;
-    if (c->state == CONN_BODY) exchange__body_data(c->x, data, len);
-}
-
-static void on_end(struct conn *c)
-{
-    c->body_done = true;
-    if (c->state == CONN_BODY) {
-        conn_enter(c, CONN_WAIT);
-        exchange__body_end(c->x, 0, NULL);
-    } else if (c->state == CONN_DISCARD) {
-        conn_enter(c, CONN_FLUSH);
-        conn_flushed(c);
-    }
-}
-
-static void on_fail(struct conn *c)
-{
-    struct err e = {0};
-    atomic_fetch_add(&c->home->server->refused_framing, 1);
-    if (c->state == CONN_HEAD) {
-        conn_refuse(c, c->parser.status, c->parser.reason, NULL);
-    } else if (c->state == CONN_BODY) {
-        c->close = true;
-        conn_enter(c, CONN_WAIT);
-        err_set(&e, ERR_INVALID, "body", "the request body is malformed: %s", c->parser.reason);
-        exchange__body_end(c->x, e.code, &e);
-    } else {
-        c->close = true;
-        conn_enter(c, CONN_FLUSH);
-        conn_flushed(c);
-    }
-}
-
-/* Parses one event's worth of input. False when there is nothing more to do in this turn. */
-static bool parse_step(struct conn *c)
-{
-    size_t len;
-    const char *in = stream_input(&c->stream, &len);
-    if (len > PIECE_BYTES) len = PIECE_BYTES;
-    if (len == 0 && c->parser.state != PARSER_COMPLETE) return false;
-    if (c->state == CONN_IDLE) conn_enter(c, CONN_HEAD);
-
-    struct parser_step step;
-    enum parser_event event = parser_next(&c->parser, in, len, &step);
-    if (event == PARSER_BODY)
-        on_body(c, step.body, step.body_len); /* it points into the input: consume after */
-    stream_consume(&c->stream, step.used);
-    switch (event) {
-    case PARSER_HEAD:
-        on_head(c);
-        break;
-    case PARSER_END:
-        on_end(c);
-        break;
-    case PARSER_FAIL:
-        on_fail(c);
-        break;
-    default:
-        break;
-    }
-    return true;
-}
-
-/* The peer will send nothing more. Its FIN may only half-close, so a response that is due is still attempted.
- */
-static void on_peer_ended(struct conn *c)
-{
-    struct err e = {0};
-    switch (c->state) {
-    case CONN_BODY:
-        c->close = true;
-        conn_enter(c, CONN_WAIT);
-        err_set(&e, ERR_IO, "body",
-                "the upload ended early: %lld bytes arrived, the rest of the body is missing",
-                (long long)c->x->taken);
-        exchange__body_end(c->x, e.code, &e);
-        break;
-    case CONN_WAIT:
-        exchange__cancel(c->x);
-        break;
-    case CONN_IDLE:
-    case CONN_HEAD:
-    case CONN_DISCARD: /* earlier responses may still be on their way */
-        c->close = true;
-        conn_enter(c, CONN_FLUSH);
-        conn_flushed(c);
-        break;
-    case CONN_FLUSH:
-        break;
-    default:
-        conn_cut(c);
-    }
-}
-
-static void process(struct conn *c)
-{
-    if (c->write_failed) conn_cut(c);
-    for (;;) {
-        bool parsing = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_DISCARD ||
-                       (c->state == CONN_BODY && !c->body_paused);
-        if (!parsing || !parse_step(c)) break;
-    }
-    if (c->state == CONN_LINGER) stream_consume(&c->stream, stream_input_len(&c->stream));
-    bool starved = c->state == CONN_IDLE || c->state == CONN_HEAD || c->state == CONN_DISCARD ||
-                   (c->state == CONN_BODY && !c->body_paused) || c->state == CONN_LINGER;
-    if (c->peer_ended && starved) on_peer_ended(c);
-}
-
 /* ---- socket events
  * ------------------------------------------------------------------------------------------- */
 
@@ -314,7 +163,16 @@ static void on_input(void *arg)
 {
     struct conn *c = arg;
     conn_begin(c);
-    process(c);
+    conn_process(c);
+    conn_end(c);
+}
+
+static void on_landed(void *arg, const char *data, size_t len)
+{
+    struct conn *c = arg;
+    conn_begin(c);
+    conn_landed(c, data, len);
+    conn_process(c);
     conn_end(c);
 }
 
@@ -324,7 +182,7 @@ static void on_kick(evutil_socket_t fd, short what, void *arg)
     (void)what;
     struct conn *c = arg;
     conn_begin(c);
-    process(c);
+    conn_process(c);
     if (is_drained(c)) exchange__drained(c->x);
     conn_end(c);
 }
@@ -352,9 +210,9 @@ static void on_end_of_input(void *arg)
     conn_begin(c);
     c->peer_ended = true;
     if (c->state == CONN_WAIT)
-        on_peer_ended(c);
+        conn_peer_ended(c);
     else
-        process(c);
+        conn_process(c);
     conn_end(c);
 }
 
@@ -389,6 +247,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 
 static const struct stream_events stream_events = {
     .on_input = on_input,
+    .on_landed = on_landed,
     .on_drained = on_drained,
     .on_end = on_end_of_input,
     .on_lost = on_lost,

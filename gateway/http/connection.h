@@ -62,10 +62,11 @@ struct conn {
     bool continue_due; /* the client waits for 100 Continue */
     bool head_only;    /* HEAD: no body in the response */
     bool http10;
-    bool chunked_out;  /* the response is framed in chunks */
-    bool close;        /* close after this response */
-    bool write_failed; /* memory ran out for the response: cut, but not from inside a call of the route */
-    bool peer_ended;   /* the peer sent its FIN: nothing more will come */
+    bool chunked_out;    /* the response is framed in chunks */
+    bool close;          /* close after this response */
+    bool write_failed;   /* memory ran out for the response: cut, but not from inside a call of the route */
+    bool body_was_large; /* this request's, or the last one's: the next one's may be too */
+    bool peer_ended;     /* the peer sent its FIN: nothing more will come */
 
     /* clocks: home->now_us of their turns */
     int64_t entered_us;                  /* the present state */
@@ -97,6 +98,12 @@ bool conn_can_discard(const struct conn *c);
 void conn_send_continue(struct conn *c);
 
 bool conn_wants_input(const struct conn *c);
+bool conn_parses(const struct conn *c);                         /* input that has come can be worked on */
+void conn_process(struct conn *c);                              /* works on it */
+void conn_landed(struct conn *c, const char *data, size_t len); /* a piece of the body, where it belongs */
+/* The peer will send nothing more. Its FIN may only half-close, so a response that is due is still attempted.
+ */
+void conn_peer_ended(struct conn *c);
 void conn_body_clock_start(struct conn *c);
 void conn_body_clock_pause(struct conn *c, bool paused);
 void conn_body_clock_count(struct conn *c, size_t len);

@@ -1,8 +1,8 @@
 /* The outgoing half of a connection: heads and bodies of responses, refusals, and what follows the last byte.
  */
-#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include "base/num.h"
 #include "gateway/http/connection.h"
 #include "gateway/http/envelope.h"
 
@@ -73,10 +73,22 @@ static bool has_no_body(int status)
 /* Each response has several: plain copies instead of formats. */
 static void put_header(struct buf *out, const char *name, const char *value)
 {
-    buf_str(out, name);
-    buf_append(out, ": ", 2);
-    buf_str(out, value);
-    buf_append(out, "\r\n", 2);
+    size_t name_len = strlen(name), value_len = strlen(value);
+    char *to = buf_reserve(out, name_len + value_len + 4);
+    if (!to) return;
+    memcpy(to, name, name_len);
+    to += name_len;
+    memcpy(to, ": ", 2);
+    memcpy(to + 2, value, value_len);
+    memcpy(to + 2 + value_len, "\r\n", 3); /* with its NUL */
+    out->len += name_len + value_len + 4;
+}
+
+static void put_length(struct buf *out, int64_t len)
+{
+    char text[NUM_TEXT_MAX + 1];
+    text[num_format_i64(text, len)] = '\0';
+    put_header(out, "Content-Length", text);
 }
 
 static void put_status(struct buf *out, int status)
@@ -99,7 +111,7 @@ static void begin_head(struct conn *c, struct buf *out, int status, const char *
     if (type && !has_no_body(status)) put_header(out, "Content-Type", type);
     c->chunked_out = false;
     if (len >= 0 && !has_no_body(status)) {
-        buf_printf(out, "Content-Length: %lld\r\n", (long long)len);
+        put_length(out, len);
     } else if (len < 0 && c->http10) {
         c->close = true; /* the end of the connection is the end of the body */
     } else if (len < 0) {

@@ -178,6 +178,13 @@ void exchange_collect(struct exchange *x, size_t limit_bytes, exchange_body_fn o
     start_body(x, BODY_COLLECT, limit_bytes > INT64_MAX ? INT64_MAX : (int64_t)limit_bytes, arg);
 }
 
+struct buf exchange_take_body(struct exchange *x)
+{
+    struct buf body = x->body;
+    x->body = (struct buf){0};
+    return body;
+}
+
 void exchange_stream(struct exchange *x, int64_t limit_bytes, const struct exchange_sink *sink, void *arg)
 {
     x->sink = *sink;
@@ -229,8 +236,22 @@ void exchange__body_data(struct exchange *x, const char *data, size_t len)
         fail_body(x, e.code, &e);
         return;
     }
-    buf_append(&x->body, data, len);
-    if (x->body.failed) fail_body(x, err_set(&e, ERR_NOMEM, NULL, "no memory for the request body"), &e);
+    char *to = buf_reserve(&x->body, len);
+    if (!to) {
+        fail_body(x, err_set(&e, ERR_NOMEM, NULL, "no memory for the request body"), &e);
+        return;
+    }
+    if (to != data) memcpy(to, data, len);
+    to[len] = '\0';
+    x->body.len += len;
+}
+
+/* Beyond what may be reserved by announcement alone, only as much again as has come. */
+char *exchange__body_room(struct exchange *x, int64_t left, size_t *len)
+{
+    size_t most = x->body.len > RESERVE_BYTES ? x->body.len : RESERVE_BYTES;
+    *len = (uint64_t)left < most ? (size_t)left : most;
+    return x->mode == BODY_COLLECT && !x->body_over ? buf_reserve(&x->body, *len) : NULL;
 }
 
 void exchange__body_end(struct exchange *x, int rc, const struct err *e)
@@ -275,7 +296,7 @@ static bool is_reserved(const char *name)
     static const char *const reserved[] = {"content-length", "transfer-encoding", "connection",
                                            "date",           "x-request-id",      "content-type"};
     for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
-        if (!strcasecmp(name, reserved[i])) return true;
+        if ((name[0] | 0x20) == reserved[i][0] && !strcasecmp(name, reserved[i])) return true;
     }
     return false;
 }
@@ -287,7 +308,7 @@ void exchange_header(struct exchange *x, const char *name, const char *value)
     for (char *c = copy; *c; c++) {
         if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = ' ';
     }
-    x->headers[x->headers_len++] = (struct http_field){arena_strdup(&x->arena, name), copy};
+    x->headers[x->headers_len++] = (struct http_field){name, copy};
 }
 
 void exchange_reply(struct exchange *x, int status, const char *content_type, const void *body, size_t len)

@@ -54,6 +54,9 @@ void exchange_on_cancel(struct exchange *x, exchange_fn fn, void *arg);
 typedef void (*exchange_body_fn)(struct exchange *x, int rc, const struct err *e, char *body, size_t len,
                                  void *arg);
 void exchange_collect(struct exchange *x, size_t limit_bytes, exchange_body_fn on_body, void *arg);
+/* Inside on_body or after it: the collected body's memory is the caller's, where it lies. The server goes on
+ * counting it for as long as x lives. */
+struct buf exchange_take_body(struct exchange *x);
 
 /* on_data gets pieces as they arrive (borrowed for the call); on_end exactly once, rc and e as above.
  * limit_bytes is for the whole body. Between exchange_pause and exchange_resume nothing is delivered and the
@@ -69,9 +72,9 @@ void exchange_resume(struct exchange *x);
 /* ---- the response
  * -------------------------------------------------------------------------------------------- */
 
-/* Adds a header to the response (copied). Names that frame the message are the codec's: content-length,
- * transfer-encoding, connection, date, x-request-id and content-type are refused by assert; so are CR, LF and
- * NUL by replacement with a space. */
+/* Adds a header to the response: name is borrowed until that begins, value copied. Names that frame the
+ * message are the codec's: content-length, transfer-encoding, connection, date, x-request-id and content-type
+ * are refused by assert; so are CR, LF and NUL by replacement with a space. */
 void exchange_header(struct exchange *x, const char *name, const char *value);
 
 /* Sends the whole response and finishes x. body is copied; content_type NULL with an empty body for none

@@ -52,7 +52,7 @@ struct exchange {
     int holds; /* calls in progress or posted that still touch x: it is freed when finished and unheld */
 
     int status;                                      /* of the response; 0 until it has begun */
-    struct http_field headers[EXCHANGE_HEADERS_MAX]; /* of the response; in arena */
+    struct http_field headers[EXCHANGE_HEADERS_MAX]; /* of the response; names borrowed, values in arena */
     size_t headers_len;
 };
 
@@ -65,7 +65,11 @@ void exchange__discard(struct exchange *x); /* one that no route has seen */
 void exchange__hold(struct exchange *x);
 void exchange__release(struct exchange *x);
 
+/* data may lie in the body's room already. */
 void exchange__body_data(struct exchange *x, const char *data, size_t len);
+/* Where the next *len of a body's `left` bytes will stand; NULL: it is not collected, or there is no memory.
+ */
+char *exchange__body_room(struct exchange *x, int64_t left, size_t *len);
 void exchange__body_end(struct exchange *x, int rc,
                         const struct err *e); /* ignored when the body is over already */
 void exchange__cancel(struct exchange *x);    /* the client seems to have left */

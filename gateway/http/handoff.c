@@ -105,7 +105,7 @@ static void deliver(void *arg)
     struct response *r = &h->call.response;
     struct err e = {0};
     if (r->status == 0) {
-        err_set(&e, ERR_INTERNAL, NULL, "the handler of %s gave no response", h->call.request->path);
+        err_set(&e, ERR_INTERNAL, NULL, "the handler of %s gave no response", h->call.request->target);
         fail(h, &e);
         return;
     }

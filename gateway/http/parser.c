@@ -52,28 +52,33 @@ bool parser_has_body(const struct parser *p)
     return p->chunked || p->content_length > 0;
 }
 
-/* How many of these eight bytes stand before the first control character: 8 when none is there. A byte may be
- * flagged wrongly by the borrow of one below it, but never the lowest. */
-static size_t plain_bytes(uint64_t eight)
+/* What a line may hold: everything but control characters; a tab is legal in header values. */
+static bool stands_in_line(char c)
 {
-    const uint64_t ones = 0x0101010101010101, high = 0x80 * ones;
-    uint64_t below = (eight - 0x20 * ones) & ~eight & high, del = eight ^ 0x7f * ones;
-    uint64_t flags = below | ((del - ones) & ~del & high);
-    return flags ? (size_t)__builtin_ctzll(flags) / 8 : 8;
+    return ((unsigned char)c >= 0x20 && c != 0x7f) || c == '\t';
 }
 
-/* Bytes that a line may hold: everything but control characters; a tab is legal in header values. */
+/* The high bits of those among eight bytes that may be control characters: each that is one and, by a borrow
+ * or a carry, some behind such a one or behind 0xff. */
+static uint64_t flag_controls(uint64_t eight)
+{
+    const uint64_t ones = 0x0101010101010101, high = 0x80 * ones;
+    return ((eight - 0x20 * ones) | (eight + ones)) & ~eight & high;
+}
+
+/* How many bytes of in stand in a line. */
 static size_t line_run(const char *in, size_t len)
 {
     size_t n = 0;
-    for (uint64_t eight; len - n >= sizeof eight; n += sizeof eight) {
+    for (uint64_t eight; len - n >= sizeof eight;) {
         memcpy(&eight, in + n, sizeof eight);
-        if (plain_bytes(eight) == sizeof eight) continue;
-        n += plain_bytes(eight);
-        if (in[n] != '\t') return n;
-        n -= sizeof eight - 1; /* on behind the tab */
+        uint64_t flags = flag_controls(eight);
+        n += flags ? (size_t)__builtin_ctzll(flags) / 8 : sizeof eight;
+        if (!flags) continue;
+        if (!stands_in_line(in[n])) return n;
+        n++;
     }
-    while (n < len && ((unsigned char)in[n] >= 0x20 || in[n] == '\t') && in[n] != 0x7f) n++;
+    while (n < len && stands_in_line(in[n])) n++;
     return n;
 }
 

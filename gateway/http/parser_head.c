@@ -2,29 +2,47 @@
  * framing. */
 #include "gateway/http/parser.h"
 
-#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include "base/mem.h"
 
-static const char TOKEN_MARKS[] = "!#$%&'*+-.^_`|~";
+enum { LENGTH_DIGITS_MAX = 18 }; /* of Content-Length */
 
-static bool is_alnum(char c)
+/* What a byte may be part of, and whether it is a letter that this bit makes lower case. TARGET is what RFC
+ * 3986 allows in a path or query, and the brackets that clients send raw in queries ("created[gt]"). */
+enum { TOKEN = 1, TARGET = 2, HOST = 4, ALL = TOKEN | TARGET | HOST, UPPER = 'a' - 'A' };
+
+static const unsigned char FITS[256] = {
+    ['0' ... '9'] = ALL,   ['A' ... 'Z'] = ALL | UPPER,
+    ['a' ... 'z'] = ALL,   ['!'] = ALL,
+    ['#'] = TOKEN,         ['$' ... '\''] = ALL,
+    ['('] = TARGET | HOST, [')'] = TARGET | HOST,
+    ['*'] = ALL,           ['+'] = ALL,
+    [','] = TARGET | HOST, ['-'] = ALL,
+    ['.'] = ALL,           ['/'] = TARGET,
+    [':'] = TARGET | HOST, [';'] = TARGET | HOST,
+    ['='] = TARGET | HOST, ['?'] = TARGET,
+    ['@'] = TARGET,        ['['] = TARGET | HOST,
+    [']'] = TARGET | HOST, ['^'] = TOKEN,
+    ['_'] = ALL,           ['`'] = TOKEN,
+    ['|'] = TOKEN,         ['~'] = ALL,
+};
+
+static bool fits(char c, int part)
 {
-    char lower = (char)(c | 0x20);
-    return (lower >= 'a' && lower <= 'z') || (c >= '0' && c <= '9');
+    return FITS[(unsigned char)c] & part;
 }
 
-static bool is_token(char c)
+/* All of text; the empty text too. */
+static bool all_fit(const char *text, int part)
 {
-    return is_alnum(c) || c == '-' || (c && strchr(TOKEN_MARKS, c)); /* most headers have a '-' */
+    while (fits(*text, part)) text++;
+    return *text == '\0';
 }
 
-/* What RFC 3986 allows in a path or query, and the brackets that clients send raw in queries ("created[gt]").
- */
-static bool is_target(char c)
+static bool same(const char *a, const char *b)
 {
-    return is_alnum(c) || c == '/' || (c && strchr("-._~:/?@!$&'()*+,;=%[]", c));
+    return *a == *b && strcmp(a, b) == 0; /* most differ at once */
 }
 
 static const char *const METHODS[] = {
@@ -40,7 +58,7 @@ const char *http_method_name(enum http_method method)
 static bool find_method(const char *name, enum http_method *out)
 {
     for (size_t i = 0; i < sizeof METHODS / sizeof *METHODS; i++) {
-        if (!strcmp(METHODS[i], name)) {
+        if (same(METHODS[i], name)) {
             *out = (enum http_method)i;
             return true;
         }
@@ -51,11 +69,8 @@ static bool find_method(const char *name, enum http_method *out)
 static bool check_target(struct parser *p, const char *target)
 {
     if (*target != '/') return parser__fail(p, 400, "the request target must be a path that begins with '/'");
-    for (const char *c = target; *c; c++) {
-        if (!is_target(*c))
-            return parser__fail(p, 400, "a character in the request target must be percent-encoded");
-    }
-    return true;
+    return all_fit(target, TARGET) ||
+           parser__fail(p, 400, "a character in the request target must be percent-encoded");
 }
 
 static bool check_version(struct parser *p, const char *version)
@@ -83,9 +98,7 @@ bool parser__request_line(struct parser *p, char *line, size_t len)
     *version++ = '\0';
     if (!*line)
         return parser__fail(p, 400, "a malformed request line: expected METHOD SP target SP HTTP/1.1");
-    for (const char *c = line; *c; c++) {
-        if (!is_token(*c)) return parser__fail(p, 400, "a malformed method");
-    }
+    if (!all_fit(line, TOKEN)) return parser__fail(p, 400, "a malformed method");
     if (!check_version(p, version) || !check_target(p, target)) return false;
     p->target = (size_t)(target - p->head.data);
     if (!find_method(line, &p->method)) return parser__fail(p, 501, "the method is not implemented");
@@ -98,20 +111,18 @@ bool parser__request_line(struct parser *p, char *line, size_t len)
 static bool on_host(struct parser *p, const char *value)
 {
     if (!*value) return parser__fail(p, 400, "the Host header is empty");
-    for (const char *c = value; *c; c++) {
-        if (!is_alnum(*c) && !strchr("-._~:[]!$&'()*+,;=%", *c))
-            return parser__fail(p, 400, "a malformed Host header");
-    }
-    return true;
+    return all_fit(value, HOST) || parser__fail(p, 400, "a malformed Host header");
 }
 
 static bool on_content_length(struct parser *p, const char *value)
 {
-    size_t len = strlen(value);
-    if (len == 0 || strspn(value, "0123456789") != len)
-        return parser__fail(p, 400, "Content-Length must be one decimal number");
-    if (len > 18) return parser__fail(p, 413, "Content-Length is absurdly large");
-    p->content_length = strtoll(value, NULL, 10);
+    int64_t length = 0;
+    const char *c = value;
+    for (; *c >= '0' && *c <= '9'; c++)
+        if (c - value < LENGTH_DIGITS_MAX) length = length * 10 + (*c - '0');
+    if (c == value || *c) return parser__fail(p, 400, "Content-Length must be one decimal number");
+    if (c - value > LENGTH_DIGITS_MAX) return parser__fail(p, 413, "Content-Length is absurdly large");
+    p->content_length = length;
     return true;
 }
 
@@ -179,7 +190,7 @@ enum { SEEN_HOST = 1u << 0 };
 static bool understand(struct parser *p, const char *name, const char *value)
 {
     for (size_t i = 0; i < sizeof KNOWN / sizeof *KNOWN; i++) {
-        if (KNOWN[i].name[0] != name[0] || strcmp(KNOWN[i].name, name) != 0) continue;
+        if (!same(KNOWN[i].name, name)) continue;
         if (KNOWN[i].once && p->seen & (1u << i))
             return parser__fail(p, 400, "a header that may appear only once is repeated");
         p->seen |= 1u << i;
@@ -207,15 +218,16 @@ static bool keep_field(struct parser *p, const char *name, const char *value)
 bool parser__header_line(struct parser *p, char *line, size_t len)
 {
     if (*line == ' ' || *line == '\t') return parser__fail(p, 400, "folded header lines are not accepted");
-    char *colon = memchr(line, ':', len);
-    if (!colon || colon == line) return parser__fail(p, 400, "a header line without a name and a colon");
-    for (char *c = line; c < colon; c++) {
-        if (!is_token(*c)) return parser__fail(p, 400, "a malformed header name");
-        if (*c >= 'A' && *c <= 'Z') *c = (char)(*c + ('a' - 'A'));
-    }
+    char *colon = line, *end = line + len;
+    for (; fits(*colon, TOKEN); colon++) *colon = (char)(*colon | (FITS[(unsigned char)*colon] & UPPER));
+    if (colon == line || *colon != ':')
+        return parser__fail(p, 400,
+                            *line != ':' && memchr(colon, ':', (size_t)(end - colon))
+                                ? "a malformed header name"
+                                : "a header line without a name and a colon");
     *colon = '\0';
-    char *value = colon + 1 + strspn(colon + 1, " \t");
-    char *end = line + len;
+    char *value = colon + 1;
+    while (*value == ' ' || *value == '\t') value++;
     while (end > value && (end[-1] == ' ' || end[-1] == '\t')) *--end = '\0';
     return keep_field(p, line, value) && understand(p, line, value);
 }

@@ -10,7 +10,8 @@
 const char *request_header(const struct request *r, const char *lower_name)
 {
     for (size_t i = 0; i < r->headers_len; i++) {
-        if (!strcmp(r->headers[i].name, lower_name)) return r->headers[i].value;
+        const char *name = r->headers[i].name;
+        if (*name == *lower_name && !strcmp(name, lower_name)) return r->headers[i].value;
     }
     return NULL;
 }
@@ -63,8 +64,15 @@ static bool decode(char *text, bool plus_is_blank)
     return utf8_valid(text, (size_t)(out - text));
 }
 
+static bool is_dots(const char *segment)
+{
+    return segment[0] == '.' && (segment[1] == '\0' || (segment[1] == '.' && segment[2] == '\0'));
+}
+
+/* The parser lets ASCII without control characters through: only what was escaped can be anything else. */
 static int split_path(struct request *r, char *path, struct err *e)
 {
+    bool escaped = strchr(path, '%') != NULL;
     if (path[1] == '\0') return 0;
     for (char *next = path + 1; next;) {
         char *at = next;
@@ -73,10 +81,10 @@ static int split_path(struct request *r, char *path, struct err *e)
                            REQUEST_SEGMENTS_MAX);
         next = strchr(at, '/');
         if (next) *next++ = '\0';
-        if (!decode(at, false))
+        if (escaped && !decode(at, false))
             return err_set(e, ERR_INVALID, "path",
                            "the path has a bad percent-escape, a control character or bad UTF-8");
-        if (strchr(at, '/') || !strcmp(at, ".") || !strcmp(at, ".."))
+        if ((escaped && strchr(at, '/')) || is_dots(at))
             return err_set(e, ERR_INVALID, "path", "the path has an encoded slash or a dot segment");
         r->segments[r->segments_len++] = at;
     }
@@ -107,13 +115,11 @@ static int split_query(struct request *r, struct arena *a, char *query, struct e
 
 static int take_target(struct request *r, struct arena *a, char *target, struct err *e)
 {
-    size_t path_len = strcspn(target, "?");
+    const char *query = strchrnul(target, '?');
     r->target = target;
-    r->path = arena_strndup(a, target, path_len);
-    char *split = arena_strndup(a, target, path_len);
-    int rc = split_path(r, split, e);
-    if (rc || !target[path_len] || !target[path_len + 1]) return rc;
-    return split_query(r, a, arena_strdup(a, target + path_len + 1), e);
+    int rc = split_path(r, arena_strndup(a, target, (size_t)(query - target)), e);
+    if (rc || !query[0] || !query[1]) return rc;
+    return split_query(r, a, arena_strdup(a, query + 1), e);
 }
 
 int request__build(struct request *r, struct arena *a, const struct parser *p, struct err *e)

@@ -27,9 +27,7 @@ struct http_field {
 
 struct request {
     enum http_method method;
-    const char *target; /* as received: "/v1/jobs/job_01?limit=2" */
-    const char
-        *path; /* as received, without the query: for logs and route labels use the route's pattern instead */
+    const char *target; /* as received: "/v1/jobs/job_01?limit=2"; logs tell the route's pattern instead */
 
     const char *segments[REQUEST_SEGMENTS_MAX]; /* decoded; "/" has none, "/a/" has "a" and "" */
     size_t segments_len;

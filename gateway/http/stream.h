@@ -1,8 +1,9 @@
 /* The bytes of one client's connection, plain or TLS: what has come and was not consumed, what is to go out.
  *
- * A plain socket is read and written directly: one recv into a buffer that the loop's connections share, one
- * send for all that was written in a turn. TLS stays on libevent's bufferevent. Both look the same from
- * outside.
+ * A plain socket is read and written directly: one recv into a buffer that the loop's connections share, or
+ * where the owner wants a large body to stand; one send for all that was written in a turn. TLS stays on
+ * libevent's bufferevent. Both look the same from outside, but that only a plain stream hits what it was
+ * aimed at.
  *
  * Who calls: the owner brackets each of its turns and ends it with stream_flush and stream_keep; callbacks
  * come from the loop only, never from inside a call. The owner may close the stream inside a callback. Loop
@@ -16,7 +17,6 @@
 #include <openssl/ssl.h>
 #include "base/buf.h"
 
-struct bufferevent;
 struct event;
 struct event_base;
 
@@ -29,10 +29,11 @@ struct stream_shared {
 void stream_shared_dispose(struct stream_shared *s);
 
 struct stream_events {
-    void (*on_input)(void *arg);   /* more bytes came */
+    void (*on_input)(void *arg);                                /* more bytes came */
+    void (*on_landed)(void *arg, const char *data, size_t len); /* these came to where the stream was aimed */
     void (*on_drained)(void *arg); /* the socket takes bytes again, or took most of what it had been given */
-    void (*on_end)(void *arg);     /* the peer's FIN; writing goes on */
-    void (*on_lost)(void *arg);    /* an error, or the end of a TLS connection: nothing more can be done */
+    void (*on_end)(void *arg);     /* the peer's FIN, or TLS's close_notify; writing goes on */
+    void (*on_lost)(void *arg);    /* an error: nothing more can be done */
     void (*on_secure)(void *arg);  /* the TLS handshake is over */
 };
 
@@ -41,11 +42,16 @@ struct stream {
     const struct stream_events *events; /* borrowed */
     void *arg;
     int fd;                            /* owned */
-    struct bufferevent *bev;           /* owned; NULL: plain */
-    struct event *readable, *writable; /* owned; plain only */
-    const char *at;                    /* plain: input not yet consumed, in shared->room or in kept */
+    SSL *ssl;                          /* owned; NULL: plain */
+    struct event *readable, *writable; /* owned */
+    const char *at;                    /* input not yet consumed, in shared->room or in kept */
     size_t len;
-    struct buf kept;  /* plain: input that outlives the turn in which it came */
+    char *aim; /* where the next aim_len bytes go; borrowed */
+    size_t aim_len;
+    size_t gulp;      /* most bytes of one read that is not aimed */
+    bool secure;      /* ssl: the handshake is over */
+    bool more;        /* ssl: there is something to read that the kernel does not know of */
+    struct buf kept;  /* input that outlives the turn in which it came */
     struct buf out;   /* to be sent; its memory is the loop's while it is empty */
     size_t out_at;    /* bytes of out that the kernel has taken */
     int64_t moved_us; /* when the socket last took bytes, clock_mono_us() */
@@ -62,6 +68,13 @@ const char *stream_input(const struct stream *s, size_t *len);
 size_t stream_input_len(const struct stream *s);
 void stream_consume(struct stream *s, size_t len);
 void stream_read(struct stream *s, bool on); /* whether more is read */
+
+/* While no input lies unread, the next len bytes at most go to `to`, and on_landed tells: until it is aimed
+ * elsewhere, or at NULL. */
+void stream_aim(struct stream *s, char *to, size_t len);
+/* What comes next is probably a short head before a long body: only little is read, for the body to be aimed.
+ */
+void stream_sip(struct stream *s, bool on);
 
 /* Where to append what is to be sent; `failed` says that memory ran out, and then nothing may be flushed. */
 struct buf *stream_out(struct stream *s);

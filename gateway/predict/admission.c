@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "gateway/predict/crowd.h"
@@ -81,9 +82,7 @@ void admission_free(struct admission *a)
 
 static struct tenant **slot_of(struct admission *a, const char *tenant_id)
 {
-    uint64_t h = 14695981039346656037u;
-    for (const char *p = tenant_id; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
-    struct tenant **slot = &a->buckets[(h ^ (h >> 32)) % BUCKETS];
+    struct tenant **slot = &a->buckets[hash_fold(hash_id(HASH_START, tenant_id)) % BUCKETS];
     while (*slot && strcmp((*slot)->tenant_id, tenant_id) != 0) slot = &(*slot)->next;
     return slot;
 }

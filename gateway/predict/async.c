@@ -56,7 +56,7 @@ static int read_outputs(struct infer *r, const cJSON *outputs, struct err *e)
         if (index < 0 || r->outputs_len == r->signature->n_outputs)
             return err_set(e, ERR_CORRUPT, NULL, "the kept request asks for an output that there is not");
         r->outputs[r->outputs_len++] = (struct infer_output){
-            (size_t)index, cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "binary"))};
+            .index = (size_t)index, .binary = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(item, "binary"))};
     }
     return 0;
 }
@@ -152,8 +152,8 @@ void predict__defer(struct predict_request *r)
     }
     snprintf(d.model, sizeof d.model, "%s", r->route->route.model);
     memcpy(d.version_id, r->route->route.version_id, ID_MAX);
-    d.record = r->record;
-    r->record = (struct buf){0};
+    d.record = r->record.text;
+    r->record.text = (struct buf){0};
     predict__tell_rate(r);
     exchange_on_cancel(x, NULL, NULL);
     predict__end(r);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "queue/inbox.h"
 #include "queue/message.h"
@@ -16,9 +17,7 @@ enum { VERSIONS_MAX = 4096, SHUN_MS = 300 };
 
 static struct version **slot_of(struct holders *h, const char *version_id)
 {
-    uint64_t hash = 14695981039346656037u;
-    for (const char *p = version_id; *p; p++) hash = (hash ^ (uint8_t)*p) * 1099511628211u;
-    struct version **slot = &h->buckets[(hash ^ (hash >> 32)) % HOLDERS_BUCKETS];
+    struct version **slot = &h->buckets[hash_fold(hash_id(HASH_START, version_id)) % HOLDERS_BUCKETS];
     while (*slot && strcmp((*slot)->version_id, version_id) != 0) slot = &(*slot)->next;
     return slot;
 }
@@ -39,7 +38,7 @@ void holders__sweep_versions(struct holders *h, int64_t now)
         }
 }
 
-static struct version *version_of(struct holders *h, const char *version_id)
+static struct version *version_of(struct holders *h, const char *version_id, int64_t now)
 {
     struct version **slot = slot_of(h, version_id);
     if (!*slot) {
@@ -48,7 +47,7 @@ static struct version *version_of(struct holders *h, const char *version_id)
         snprintf((*slot)->version_id, ID_MAX, "%s", version_id);
         h->versions++;
     }
-    (*slot)->used_ms = clock_mono_ms();
+    (*slot)->used_ms = now;
     return *slot;
 }
 
@@ -87,10 +86,9 @@ static struct port *open_port(const struct worker *w)
     return best;
 }
 
-static size_t living(const struct version *v, struct port **out)
+static size_t living(const struct version *v, int64_t now, struct port **out)
 {
     size_t n = 0;
-    int64_t now = clock_mono_ms();
     for (size_t i = 0; i < v->holders_len; i++) {
         struct port *port = v->holders[i]->lost ? NULL : open_port(v->holders[i]);
         if (port && !is_shunned(v, v->holders[i], now)) out[n++] = port;
@@ -100,10 +98,9 @@ static size_t living(const struct version *v, struct port **out)
 
 /* While Redis is away nobody tells who holds a version that this loop has not met yet: then any worker is
  * asked, and one that does not hold it says so. */
-static size_t linked(const struct version *v, struct port **out)
+static size_t linked(const struct version *v, int64_t now, struct port **out)
 {
     size_t n = 0;
-    int64_t now = clock_mono_ms();
     for (const struct worker *w = v->owner->workers; w && n < PLACEMENT_HOLDERS_MAX; w = w->next) {
         struct port *port = w->lost || is_shunned(v, w, now) ? NULL : open_port(w);
         if (port) out[n++] = port;
@@ -112,9 +109,8 @@ static size_t linked(const struct version *v, struct port **out)
 }
 
 /* Some holder is alive, although it may not be linked yet. */
-static bool has_living(const struct version *v)
+static bool has_living(const struct version *v, int64_t now)
 {
-    int64_t now = clock_mono_ms();
     for (size_t i = 0; i < v->holders_len; i++)
         if (!v->holders[i]->lost && !is_shunned(v, v->holders[i], now)) return true;
     return false;
@@ -147,15 +143,16 @@ static void on_members(void *arg, int rc, const redisReply *reply, const struct 
     struct port *open[PLACEMENT_HOLDERS_MAX];
     v->fetching = false;
     if (rc) return; /* the recheck asks again */
-    v->fetched_ms = clock_mono_ms();
+    int64_t now = clock_mono_ms();
+    v->fetched_ms = now;
     v->holders_len = 0;
     for (size_t i = 0; i < reply->elements && i < PLACEMENT_HOLDERS_MAX; i++) {
         const char *inc = redis_reply_str(reply->element[i]);
         if (inc && id_valid(inc, "inc")) add_holder(v, holders__worker_of(h, inc));
     }
-    if (living(v, open))
+    if (living(v, now, open))
         h->config.on_ready(h->config.arg, v->version_id);
-    else if (!has_living(v) && v->wanted && clock_mono_ms() - v->place_sent_ms >= HOLDERS_PLACE_EVERY_MS)
+    else if (!has_living(v, now) && v->wanted && now - v->place_sent_ms >= HOLDERS_PLACE_EVERY_MS)
         send_place(v);
 }
 
@@ -178,10 +175,11 @@ static uint64_t roll(struct holders *h)
 struct port *holders_pick(struct holders *h, const char *version_id)
 {
     struct port *open[PLACEMENT_HOLDERS_MAX];
-    struct version *v = version_of(h, version_id);
-    size_t n = living(v, open);
-    if (n == 0 || clock_mono_ms() - v->fetched_ms > HOLDERS_FRESH_MS) refresh(v);
-    if (n == 0 && !redis_async_up(h->redis)) n = linked(v, open);
+    int64_t now = clock_mono_ms();
+    struct version *v = version_of(h, version_id, now);
+    size_t n = living(v, now, open);
+    if (n == 0 || now - v->fetched_ms > HOLDERS_FRESH_MS) refresh(v);
+    if (n == 0 && !redis_async_up(h->redis)) n = linked(v, now, open);
     if (n == 0) return NULL;
     struct port *a = open[roll(h) % n], *b = open[roll(h) % n];
     return b->outstanding < a->outstanding ? b : a;
@@ -189,7 +187,7 @@ struct port *holders_pick(struct holders *h, const char *version_id)
 
 void holders_want(struct holders *h, const char *tenant_id, const char *version_id, uint64_t bytes)
 {
-    struct version *v = version_of(h, version_id);
+    struct version *v = version_of(h, version_id, clock_mono_ms());
     snprintf(v->tenant_id, ID_MAX, "%s", tenant_id);
     v->bytes = bytes;
     v->wanted++;
@@ -212,9 +210,10 @@ void holders_forget(struct holders *h, const char *version_id, const char *inc)
 
 bool holders_known(struct holders *h, const char *version_id)
 {
-    struct version *v = version_of(h, version_id);
-    if (clock_mono_ms() - v->fetched_ms > HOLDERS_FRESH_MS) refresh(v);
-    return has_living(v);
+    int64_t now = clock_mono_ms();
+    struct version *v = version_of(h, version_id, now);
+    if (now - v->fetched_ms > HOLDERS_FRESH_MS) refresh(v);
+    return has_living(v, now);
 }
 
 void holders_placed(struct holders *h, const struct placement_change *change)

@@ -27,6 +27,7 @@ struct infer_input {
 struct infer_output {
     size_t index; /* in the signature */
     bool binary;
+    bool chosen; /* binary is what this output itself asked for */
 };
 
 struct infer {

@@ -3,6 +3,7 @@
 
 #include <stdint.h>
 #include <string.h>
+#include "base/json.h"
 #include "base/num.h"
 #include "gateway/http/utf8.h"
 
@@ -167,11 +168,11 @@ int json_read_string(struct json_reader *r, struct buf *out, struct err *e)
 {
     if (!json_take(r, '"')) return json_fail(r, e, "a string was expected");
     for (;;) {
-        const char *from = r->p;
+        const char *from = r->p, *rest = from + json_plain_run(from, (size_t)(r->end - from));
+        r->p = rest;
         while (r->p < r->end && *r->p != '"' && *r->p != '\\' && (unsigned char)*r->p >= 0x20) r->p++;
-        size_t len = (size_t)(r->p - from);
-        if (len && !utf8_valid(from, len)) return json_fail(r, e, "a string is not valid UTF-8");
-        buf_append(out, from, len);
+        if (!utf8_valid(rest, (size_t)(r->p - rest))) return json_fail(r, e, "a string is not valid UTF-8");
+        buf_append(out, from, (size_t)(r->p - from));
         if (r->p == r->end) return json_fail(r, e, "the text ends inside a string");
         char c = *r->p++;
         if (c == '"') break;
@@ -187,9 +188,9 @@ int json_read_string(struct json_reader *r, struct buf *out, struct err *e)
 static bool read_plain(struct json_reader *r, char *out, size_t cap)
 {
     if (json_peek(r) != '"') return false;
-    const char *from = r->p + 1, *at = from;
-    while (at < r->end && (unsigned char)(*at - 0x20) < 0x5f && *at != '"' && *at != '\\') at++;
-    size_t len = (size_t)(at - from);
+    const char *from = r->p + 1;
+    size_t len = json_plain_run(from, (size_t)(r->end - from));
+    const char *at = from + len;
     if (at == r->end || *at != '"' || len >= cap) return false;
     memcpy(out, from, len);
     out[len] = '\0';

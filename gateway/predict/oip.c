@@ -29,9 +29,17 @@ struct decoder {
     struct infer *out;
     struct json_reader json;
     const char *raw, *raw_end; /* binary data that no input has taken yet */
-    bool binary_output, has_outputs;
-    struct json_reader outputs; /* where "outputs" begins: read last, when binary_data_output is known */
+    bool binary_output;        /* of outputs that do not say themselves */
 };
+
+/* "inputs[2]", for messages. */
+static void write_path(char out[TENSOR_PATH_MAX], const char *list, size_t i)
+{
+    char *p = stpcpy(out, list);
+    *p++ = '[';
+    p += num_format_i64(p, (int64_t)i);
+    memcpy(p, "]", 2);
+}
 
 static int invalid(struct err *e, const char *path, const char *name, const char *what)
 {
@@ -277,7 +285,7 @@ static int read_input(struct decoder *d, size_t i, struct err *e)
     struct parsed_input in = {.binary_len = -1};
     char name[NAME_MAX_BYTES];
     bool first = true;
-    snprintf(in.path, sizeof in.path, "inputs[%zu]", i);
+    write_path(in.path, "inputs", i);
     int rc = json_open(&d->json, '{', in.path, e);
     if (rc) return rc;
     while ((rc = json_member(&d->json, &first, name, sizeof name, e)) == 1)
@@ -312,16 +320,18 @@ static int output_parameters(struct json_reader *r, struct infer_output *out, st
     int rc = json_open(r, '{', "parameters", e);
     if (rc) return rc;
     while ((rc = json_member(r, &first, name, sizeof name, e)) == 1) {
+        out->chosen |= strcmp(name, "binary_data") == 0;
         rc = strcmp(name, "binary_data") == 0 ? json_read_bool(r, &out->binary, e) : json_skip(r, e);
         if (rc) return rc;
     }
     return rc;
 }
 
-static int read_output(struct decoder *d, struct json_reader *r, const char *path, struct err *e)
+static int read_output(struct decoder *d, const char *path, struct err *e)
 {
+    struct json_reader *r = &d->json;
     char member[NAME_MAX_BYTES], name[NAME_MAX_BYTES] = "", text[320];
-    struct infer_output out = {.binary = d->binary_output};
+    struct infer_output out = {0};
     bool first = true, has_name = false;
     int rc = json_open(r, '{', path, e);
     if (rc) return rc;
@@ -350,22 +360,26 @@ static int read_output(struct decoder *d, struct json_reader *r, const char *pat
 
 static int read_outputs(struct decoder *d, struct err *e)
 {
-    if (!d->has_outputs) {
-        for (size_t i = 0; i < d->out->outputs_len; i++) d->out->outputs[i].binary = d->binary_output;
-        return 0;
-    }
-    struct json_reader r = d->outputs;
     bool first = true;
-    int rc = json_open(&r, '[', "outputs", e);
+    int rc = json_open(&d->json, '[', "outputs", e);
     if (rc) return rc;
-    if (json_take(&r, ']')) return 0; /* none named: all */
+    if (json_take(&d->json, ']')) return 0; /* none named: all */
     d->out->outputs_len = 0;
-    for (size_t i = 0; (rc = json_element(&r, &first, e)) == 1; i++) {
+    for (size_t i = 0; (rc = json_element(&d->json, &first, e)) == 1; i++) {
         char path[TENSOR_PATH_MAX];
-        snprintf(path, sizeof path, "outputs[%zu]", i);
-        if ((rc = read_output(d, &r, path, e))) return rc;
+        write_path(path, "outputs", i);
+        if ((rc = read_output(d, path, e))) return rc;
     }
     return rc;
+}
+
+/* binary_data_output may stand anywhere in the body, so it is looked at last. */
+static void choose_forms(struct decoder *d)
+{
+    for (size_t i = 0; i < d->out->outputs_len; i++) {
+        struct infer_output *o = &d->out->outputs[i];
+        if (!o->chosen) o->binary = d->binary_output;
+    }
 }
 
 /* ---- the body
@@ -401,9 +415,7 @@ static int body_member(struct decoder *d, const char *name, unsigned *seen, stru
     case SEEN_INPUTS:
         return read_inputs(d, e);
     default:
-        d->outputs = d->json;
-        d->has_outputs = true;
-        return json_skip(&d->json, e);
+        return read_outputs(d, e);
     }
 }
 
@@ -430,7 +442,8 @@ static int decode(struct infer *r, const char *body, size_t len, size_t json_len
         return invalid(e, "", "inputs",
                        "the body holds more binary data than the inputs' binary_data_size name");
     rc = infer_check_complete(r, e);
-    return rc ? rc : read_outputs(&d, e);
+    if (rc == 0) choose_forms(&d);
+    return rc;
 }
 
 const struct infer_protocol oip_protocol = {"oip", "inputs", NULL, decode, oip__encode};

@@ -1,7 +1,6 @@
 /* The Open Inference Protocol's reply: the outputs that were asked for, as JSON or as raw bytes behind it. */
 #include "gateway/predict/oip_internal.h"
 
-#include <stdio.h>
 #include "base/json.h"
 #include "gateway/predict/tensor_json.h"
 
@@ -33,13 +32,11 @@ static void write_output(struct json_writer *w, struct buf *out, const struct si
 void oip__encode(const struct infer *r, const struct infer_answer *a, struct buf *out, size_t *json_len)
 {
     struct json_writer w;
-    char version[24];
     bool any_binary = false;
-    snprintf(version, sizeof version, "%lld", (long long)a->route->version);
     jw_init(&w, out);
     jw_obj(&w);
     jw_kstr(&w, "model_name", a->route->model);
-    jw_kstr(&w, "model_version", version);
+    jw_kint_str(&w, "model_version", a->route->version);
     if (r->has_id) {
         jw_name(&w, "id");
         jw_strn(&w, r->id.len ? r->id.data : "", r->id.len);

@@ -8,22 +8,13 @@
 #include <string.h>
 #include <event2/event.h>
 #include "base/clock.h"
-#include "base/crypto.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/num.h"
 #include "gateway/http/envelope.h"
-#include "queue/redis_clock.h"
 
-enum {
-    BODY_LIMIT = 32 * 1024 * 1024,
-    TIMEOUT_MS = 10000,
-    TIMEOUT_MAX_MS = 60000,
-    PENDING_MAX = 4096,
-    RECORD_HEAD = 256
-};
-static const char binary_header[] = "inference-header-content-length";
+enum { BODY_LIMIT = 32 * 1024 * 1024, TIMEOUT_MS = 10000, TIMEOUT_MAX_MS = 60000, PENDING_MAX = 4096 };
 
 /* ---- errors
  * ------------------------------------------------------------------------------------------------------- */
@@ -81,7 +72,7 @@ static void count_failure(struct predict *p, int code)
 /* A full platform says nothing of a version. */
 static void count_arm_failure(const struct predict_request *r, const struct err *e)
 {
-    if (r->arms && r->record.len > 0 && !r->owner->freeing && http_status_of(e) >= 500 &&
+    if (r->arms && r->record.text.len > 0 && !r->owner->freeing && http_status_of(e) >= 500 &&
         e->code != ERR_OVERLOAD)
         arms_failed(r->arms, r->arm);
 }
@@ -140,7 +131,7 @@ void predict__end(struct predict_request *r)
     shared_route_release(r->route);
     shared_route_release(r->shadow);
     arms_close(r->arms);
-    buf_dispose(&r->record);
+    record_dispose(&r->record);
     buf_dispose(&r->body);
     mem_free(r);
 }
@@ -172,7 +163,7 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     predict__fail(r, &e);
 }
 
-static void set_deadline(struct predict_request *r, int64_t ms)
+void predict__set_deadline(struct predict_request *r, int64_t ms)
 {
     struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000};
     event_add(r->deadline, &tv);
@@ -180,89 +171,6 @@ static void set_deadline(struct predict_request *r, int64_t ms)
 
 /* ---- the body
  * ------------------------------------------------------------------------------------------------------ */
-
-/* The JSON part's length of a body with binary tensors; SIZE_MAX when it is all JSON. */
-static int json_length(const struct predict_request *r, size_t *out, struct err *e)
-{
-    *out = SIZE_MAX;
-    const char *text =
-        r->protocol == &oip_protocol ? request_header(exchange_request(r->x), binary_header) : NULL;
-    int64_t n;
-    if (!text) return 0;
-    if (!num_parse_i64(text, 0, INT32_MAX, &n))
-        return err_set(e, ERR_INVALID, "Inference-Header-Content-Length",
-                       "the header Inference-Header-Content-Length must be a number of bytes, not \"%.32s\"",
-                       text);
-    *out = (size_t)n;
-    return 0;
-}
-
-static void fill_tensors(struct predict_request *r, struct message *m)
-{
-    const struct signature *s = r->infer.signature;
-    m->tensors = r->owner->scratch;
-    m->tensors_len = s->n_inputs;
-    for (size_t i = 0; i < s->n_inputs; i++) {
-        const struct infer_input *in = &r->infer.inputs[i];
-        struct message_tensor *t = &m->tensors[i];
-        t->dtype = (enum message_dtype)((int)in->datatype + 1);
-        t->ndim = s->inputs[i].rank;
-        memcpy(t->dims, s->inputs[i].shape, (size_t)t->ndim * sizeof *t->dims);
-        t->dims[0] = r->infer.rows;
-        t->data = in->raw ? in->raw : in->owned.data;
-        t->data_len = in->raw ? in->raw_len : in->owned.len;
-    }
-}
-
-/* One allocation instead of many that double. */
-static void reserve_record(struct buf *record, const struct message *m)
-{
-    size_t bytes = RECORD_HEAD;
-    for (size_t i = 0; i < m->tensors_len; i++) bytes += RECORD_HEAD + m->tensors[i].data_len;
-    (void)buf_reserve(record, bytes);
-}
-
-static int encode_record(struct predict_request *r, int64_t timeout_ms, struct err *e)
-{
-    struct message m = {.type = MESSAGE_PREDICT};
-    m.predict.request_id = r->id;
-    memcpy(m.predict.tenant_id, r->tenant_id, ID_MAX);
-    memcpy(m.predict.version_id, r->route->route.version_id, ID_MAX);
-    m.predict.deadline_us = redis_clock_us() + timeout_ms * 1000;
-    m.predict.rows = (uint32_t)r->infer.rows;
-    m.predict.max_batch_rows = r->route->route.batching.max_rows;
-    m.predict.max_queue_delay_us = r->route->route.batching.max_delay_us;
-    fill_tensors(r, &m);
-    reserve_record(&r->record, &m);
-    message_encode(&r->record, &m);
-    for (size_t i = 0; i < r->infer.signature->n_inputs; i++) buf_dispose(&r->infer.inputs[i].owned);
-    if (!r->record.failed) return 0;
-    e->retry_after_ms = 1000;
-    return err_set(e, ERR_OVERLOAD, NULL, "no memory for this request now");
-}
-
-static int take_body(struct predict_request *r, const char *body, size_t len, struct err *e)
-{
-    const struct predict_config *c = &r->owner->config;
-    size_t json_len;
-    int rc = json_length(r, &json_len, e);
-    if (rc) return rc;
-    if (!infer_init(&r->infer, r->route->route.signature))
-        return err_set(e, ERR_OVERLOAD, NULL, "no memory for this request now");
-    rc = r->protocol->decode(&r->infer, body, len, json_len, e);
-    if (rc) return rc;
-    if (r->rows_max > 0 && r->infer.rows > r->rows_max)
-        return err_set(
-            e, ERR_INVALID, r->infer.columns ? "inputs" : r->protocol->rows_field,
-            "%lld rows in one request, where the plan allows %lld (max_request_rows); send them in "
-            "several requests",
-            (long long)r->infer.rows, (long long)r->rows_max);
-    int64_t timeout_ms = r->infer.timeout_us ? (r->infer.timeout_us + 999) / 1000 : c->timeout_ms;
-    if (timeout_ms > c->timeout_max_ms) timeout_ms = c->timeout_max_ms;
-    if (r->wait_ms > 0 && timeout_ms > r->wait_ms) timeout_ms = r->wait_ms;
-    set_deadline(r, timeout_ms);
-    return encode_record(r, timeout_ms, e);
-}
 
 static void on_body(struct exchange *x, int rc, const struct err *body_err, char *body, size_t len, void *arg)
 {
@@ -272,7 +180,7 @@ static void on_body(struct exchange *x, int rc, const struct err *body_err, char
     if (rc)
         e = *body_err;
     else
-        rc = take_body(r, body, len, &e);
+        rc = predict__take_body(r, body, len, &e);
     if (rc) {
         predict__fail(r, &e);
         return;
@@ -305,6 +213,7 @@ static void on_route(void *arg, uint64_t id, int rc, struct shared_route *route,
     r->shadow = r->route == route ? shared_route_shadow(route) : NULL;
     if (r->shadow) r->shadow->refs++;
     r->state = REQUEST_BODY;
+    r->waited_us = clock_mono_us() - exchange_request(r->x)->arrived_us;
     exchange_collect(r->x, r->owner->config.body_limit_bytes, on_body, r);
 }
 
@@ -363,15 +272,12 @@ void predict_run(struct predict *p, struct exchange *x, const struct predict_cal
     r->wait_ms = o->wait_ms;
     r->defer = o->defer;
     memcpy(r->tenant_id, c->tenant_id, ID_MAX);
-    snprintf(r->model, sizeof r->model, "%s",
-             ref->model); /* cut short it is still longer than any name may be */
-    snprintf(r->text, sizeof r->text, "%s", ref->text ? ref->text : "");
     r->rows_max = c->rows_max;
-    r->ref = (struct model_ref){.model = r->model, .kind = ref->kind, .text = ref->text ? r->text : NULL};
+    r->ref = *ref;
     r->deadline = evtimer_new(loop_base(p->loop), on_deadline, r);
     event_priority_set(r->deadline, LOOP_PROMPT);
     table_add(p, r);
-    set_deadline(r, p->config.timeout_ms);
+    predict__set_deadline(r, p->config.timeout_ms);
     exchange_on_cancel(x, on_cancel, r);
     admission_ask(p->admission, c, on_admission, p, r->id);
 }
@@ -436,6 +342,7 @@ int predict_create(struct predict **out, struct loop *loop, const struct predict
     p->loop = loop;
     p->next_id = 1;
     p->scratch = mem_alloc(MESSAGE_TENSORS_MAX, sizeof *p->scratch);
+    p->owners = mem_alloc(MESSAGE_TENSORS_MAX, sizeof *p->owners);
     int rc = predict__road_open(p, e);
     if (rc == 0) {
         p->book = arms_book_create(loop, p->commands);
@@ -463,6 +370,7 @@ void predict_free(struct predict *p)
     route_cache_free(p->routes);
     arms_book_free(p->book);
     mem_free(p->scratch);
+    mem_free(p->owners);
     mem_free(p);
 }
 

@@ -151,7 +151,7 @@ struct predict_options {
     predict_defer_fn defer; /* gets the request instead of a worker; NULL: it is answered now */
 };
 
-/* Takes x over and finishes it, with its protocol's answer or error. */
+/* Takes x over and finishes it, with its protocol's answer or error. ref's texts live as long as x. */
 void predict_run(struct predict *p, struct exchange *x, const struct predict_caller *c,
                  const struct model_ref *ref, const struct predict_options *o);
 

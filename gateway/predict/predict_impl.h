@@ -1,5 +1,5 @@
-/* What the halves of the predict road share: predict.c (from the client to the wire), road.c (over the wire
- * and back). */
+/* What the parts of the predict road share: predict.c (the client's half), request_body.c (from its body to a
+ * record), road.c (over the wire and back). */
 #ifndef GATEWAY_PREDICT_PREDICT_IMPL_H
 #define GATEWAY_PREDICT_PREDICT_IMPL_H
 
@@ -10,11 +10,12 @@
 #include "gateway/predict/infer.h"
 #include "gateway/predict/predict.h"
 #include "gateway/predict/route_cache.h"
+#include "queue/record.h"
 #include "queue/redis_async.h"
 
 struct event;
 
-enum { PREDICT_BUCKETS = 1024, PREDICT_REF_MAX = 80, PREDICT_ATTEMPTS_MAX = 6, PREDICT_TURN_MAX = 256 };
+enum { PREDICT_BUCKETS = 1024, PREDICT_ATTEMPTS_MAX = 6, PREDICT_TURN_MAX = 256 };
 
 /*  ADMISSION ─▶ ROUTE ─▶ BODY ─▶ PLACING ◀─▶ SENT ─▶ ANSWERED ─▶ counted, answered and freed. From any state:
  * the client leaves, the deadline passes (not in ANSWERED), or it fails. */
@@ -36,15 +37,16 @@ struct predict_request {
     enum request_state state;
     bool admitted;
     char tenant_id[ID_MAX];
-    char model[PREDICT_REF_MAX], text[PREDICT_REF_MAX];
-    struct model_ref ref;
+    struct model_ref ref;       /* its texts are the exchange's */
     struct shared_route *route; /* a reference; NULL before it is known */
     struct infer infer;         /* from BODY's end on */
-    struct buf record;          /* owned: the encoded PREDICT, kept for sending it again */
+    struct record record;       /* owned: the encoded PREDICT, kept for sending it again */
     int64_t rows_max;           /* ≤ 0: no limit of the plan */
     int64_t wait_ms;            /* the client's own bound; 0: none */
     predict_defer_fn defer;     /* NULL: answered now */
     struct event *deadline;     /* owned */
+    int64_t waited_us;          /* for its admission and its route: from BODY on */
+    int64_t deadline_us;        /* as its record says; from BODY's end on */
     struct port *port;          /* SENT: who has it */
     int attempts;
     bool answered;   /* SENT: its answer has come */
@@ -78,6 +80,7 @@ struct predict {
     bool freeing;
     struct event *retry;            /* what could not be sent is tried again */
     struct message_tensor *scratch; /* MESSAGE_TENSORS_MAX */
+    struct bytes **owners;          /* MESSAGE_TENSORS_MAX: of what scratch points to */
     struct predict_stats stats;
 };
 
@@ -86,6 +89,12 @@ struct predict_request *predict__find(struct predict *p, uint64_t id);
 void predict__fail(struct predict_request *r, const struct err *e); /* answers and frees r */
 void predict__end(struct predict_request *r);                       /* frees r, whose exchange is finished */
 void predict__tell_rate(struct predict_request *r); /* puts what is left of the rate into the reply's head */
+
+void predict__set_deadline(struct predict_request *r, int64_t ms); /* from now on */
+
+/* ---- request_body.c */
+/* Decodes the body by r's protocol and makes r's record of it; its deadline is set. */
+int predict__take_body(struct predict_request *r, const char *body, size_t len, struct err *e);
 
 /* ---- async.c */
 void predict__defer(struct predict_request *r); /* r holds its record: to r->defer, and frees r */

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/num.h"
 
 enum { RETRY_MS = 100 };
 
@@ -22,10 +23,10 @@ static const char *const channels[] = {PLACEMENT_CHANNEL, CHANGED_CHANNEL};
 static void tell_cancelled(const struct predict_request *r)
 {
     struct message m = {.type = MESSAGE_PREDICT_CANCEL, .predict = {.request_id = r->id}};
-    struct buf record = {0};
-    message_encode(&record, &m);
-    if (!record.failed) link_send(r->port->link, record.data, record.len);
-    buf_dispose(&record);
+    struct record record = {0};
+    record_encode(&record, &m, NULL);
+    if (!record.text.failed) link_send(r->port->link, &record);
+    record_dispose(&record);
 }
 
 void predict__recall(struct predict_request *r)
@@ -64,7 +65,7 @@ void predict__place(struct predict_request *r)
         return;
     }
     struct port *port = holders_pick(p->holders, r->route->route.version_id);
-    int rc = port ? link_send(port->link, r->record.data, r->record.len) : ERR_UNAVAILABLE;
+    int rc = port ? link_send(port->link, &r->record) : ERR_UNAVAILABLE;
     if (rc == 0) {
         r->state = REQUEST_SENT;
         r->attempts++;
@@ -173,14 +174,14 @@ static void reply(struct predict_request *r)
     struct exchange *x = r->x;
     struct buf body = r->body;
     size_t json_len = r->json_len;
-    char text[24];
+    char text[NUM_TEXT_MAX + 1];
     r->body = (struct buf){0};
     count(&r->owner->stats, r);
     predict__tell_rate(r);
     exchange_on_cancel(x, NULL, NULL);
     predict__end(r);
     if (json_len) {
-        snprintf(text, sizeof text, "%zu", json_len);
+        text[num_format_i64(text, (int64_t)json_len)] = '\0';
         exchange_header(x, "Inference-Header-Content-Length", text);
     }
     exchange_reply(x, 200, json_len ? "application/octet-stream" : "application/json", body.data, body.len);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/num.h"
 
@@ -81,11 +82,9 @@ static bool is_of(const struct route_lookup *l, const char *tenant_id, const str
 static struct route_lookup **slot_of(struct route_cache *c, const char *tenant_id,
                                      const struct model_ref *ref)
 {
-    uint64_t h = 14695981039346656037u;
-    const char *parts[] = {tenant_id, ref->model, ref->text ? ref->text : ""};
-    for (size_t i = 0; i < 3; i++)
-        for (const char *p = parts[i]; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
-    struct route_lookup **slot = &c->buckets[(h ^ (h >> 32)) % BUCKETS];
+    uint64_t h = hash_text(hash_id(HASH_START, tenant_id), ref->model);
+    if (ref->text) h = hash_text(h, ref->text);
+    struct route_lookup **slot = &c->buckets[hash_fold(h) % BUCKETS];
     while (*slot && !is_of(*slot, tenant_id, ref)) slot = &(*slot)->hash_next;
     return slot;
 }
@@ -142,8 +141,9 @@ static bool is_possible(const struct model_ref *ref)
     if (!id_name_valid(ref->model)) return false;
     if (ref->kind == MODEL_REF_DEFAULT) return true;
     if (!ref->text) return false;
-    return ref->kind == MODEL_REF_ALIAS ? id_name_valid(ref->text)
-                                        : num_parse_i64(ref->text, 1, INT32_MAX, &number);
+    if (ref->kind == MODEL_REF_ALIAS) return id_name_valid(ref->text);
+    /* Leading zeros are let pass, but not more than an entry can hold. */
+    return strlen(ref->text) < NAME_MAX_BYTES && num_parse_i64(ref->text, 1, INT32_MAX, &number);
 }
 
 int route_not_found(const struct model_ref *ref, struct err *e)

@@ -117,21 +117,6 @@ static void unwant_until(struct shadows *s, int64_t now_ms)
     }
 }
 
-/* r's record with another version and number, in out. */
-static bool copy_call(struct shadows *s, const struct predict_request *r, uint64_t id, struct buf *out,
-                      int64_t *deadline_us)
-{
-    struct message m;
-    if (message_decode(&m, s->tensors[COPY], MESSAGE_TENSORS_MAX, r->record.data, r->record.len, NULL))
-        return false;
-    *deadline_us = m.predict.deadline_us;
-    m.predict.request_id = id;
-    memcpy(m.predict.version_id, r->shadow->route.version_id, ID_MAX);
-    buf_reserve(out, r->record.len + 8);
-    message_encode(out, &m);
-    return !out->failed;
-}
-
 /* What one tenant has in flight: copies, of these at one port, and bytes. */
 struct load {
     size_t n, at_port, bytes;
@@ -160,8 +145,9 @@ static size_t share(size_t most, size_t taken, size_t of_tenant)
 static bool has_room(const struct shadows *s, const struct predict_request *r)
 {
     struct load l = load_of(s, r->tenant_id, NULL);
-    return share(SHADOWS_MAX, s->n, l.n) > 0 && r->record.len <= CALL_MAX &&
-           r->record.len <= share(SHADOW_BYTES_MAX, s->bytes, l.bytes);
+    size_t len = record_len(&r->record);
+    return share(SHADOWS_MAX, s->n, l.n) > 0 && len <= CALL_MAX &&
+           len <= share(SHADOW_BYTES_MAX, s->bytes, l.bytes);
 }
 
 static bool is_busy(const struct shadows *s, const struct predict_request *r, const struct port *port)
@@ -169,16 +155,25 @@ static bool is_busy(const struct shadows *s, const struct predict_request *r, co
     return share(SHADOW_BUSY, (size_t)port->outstanding, load_of(s, r->tenant_id, port).at_port) == 0;
 }
 
+/* r's record with another version and number, to that port. */
+static bool send_record(const struct predict_request *r, uint64_t id, struct port *port)
+{
+    struct record copy = {0};
+    record_copy(&copy, &r->record);
+    bool good = !copy.text.failed;
+    if (good) message_readdress(&copy.text, id, r->shadow->route.version_id);
+    good = good && link_send(port->link, &copy) == 0;
+    record_dispose(&copy);
+    return good;
+}
+
 static bool send_copy(struct shadows *s, struct predict_request *r)
 {
-    struct buf record = {0};
-    int64_t deadline_us = 0;
     uint64_t id = s->p->next_id;
     if (r->state != REQUEST_SENT || !has_room(s, r)) return false;
     struct port *port = holders_pick(s->p->holders, r->shadow->route.version_id);
     if (!port) want(s, r->shadow);
-    bool sent = port && !is_busy(s, r, port) && copy_call(s, r, id, &record, &deadline_us) &&
-                link_send(port->link, record.data, record.len) == 0;
+    bool sent = port && !is_busy(s, r, port) && send_record(r, id, port);
     if (sent) {
         struct shadow *d = mem_alloc(1, sizeof *d);
         *d = (struct shadow){.id = id,
@@ -187,18 +182,17 @@ static bool send_copy(struct shadows *s, struct predict_request *r)
                              .arms = arms_share(r->arms),
                              .port = port,
                              .sent_us = clock_mono_us(),
-                             .deadline_us = deadline_us,
+                             .deadline_us = r->deadline_us,
                              .rows = r->infer.rows,
-                             .record_bytes = record.len,
+                             .record_bytes = record_len(&r->record),
                              .next = s->first};
         s->p->next_id++;
         r->shadow->refs++;
         port->outstanding++;
         s->first = d;
         s->n++;
-        s->bytes += record.len;
+        s->bytes += d->record_bytes;
     }
-    buf_dispose(&record);
     return sent;
 }
 

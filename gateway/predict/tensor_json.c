@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/num.h"
+#include "base/num_run.h"
 
 /* ---- errors
  * ---------------------------------------------------------------------------------------------------------
@@ -74,11 +75,16 @@ static const double exact_top = 9007199254740992.0; /* a double holds each integ
 
 static const double float_top = 3.4028235677973366e38; /* from here on a double rounds to an infinite float */
 
+static bool is_integer(enum datatype type, double v)
+{
+    return v == floor(v) && v >= integer_range[type].min && v <= integer_range[type].max;
+}
+
 /* Whether v may stand for a number of that type. */
 static int check_integer(const struct tensor_reader *t, enum datatype type, double v, struct err *e)
 {
     if (type == DATATYPE_FP32 || type == DATATYPE_FP64) return 0;
-    if (v != floor(v) || v < integer_range[type].min || v > integer_range[type].max)
+    if (!is_integer(type, v))
         return fail(t, e, "%.17g is not an integer from %.17g to %.17g, as %s needs", v,
                     integer_range[type].min, integer_range[type].max, datatype_name(type));
     return 0;
@@ -207,55 +213,51 @@ static int count_rest(struct tensor_reader *t, int64_t *n, bool *first, struct e
     return rc;
 }
 
-/* A number of few digits, as most are: [-]digits[.digits], at most 15 of them, so that its digits and the
- * power of ten are exact doubles and one division rounds correctly. Its end, or NULL when it is anything
- * else. */
-static const char *scan_plain(const char *p, const char *end, double *out)
+/* Adds the first of n numbers to the floats at room, up to one that the datatypes do not take: how many. */
+static size_t put_floats(const struct tensor_reader *t, char *room, const double *v, size_t n)
 {
-    static const double pow10[] = {1,   1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
-                                   1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
-    enum { DIGITS_MAX = 15 };
-    bool negative = p < end && *p == '-';
-    const char *whole = p += negative;
-    uint64_t digits = 0;
-    for (; p < end && (unsigned char)(*p - '0') <= 9; p++) digits = digits * 10 + (uint64_t)(*p - '0');
-    const char *point = p;
-    if (p == whole || (*whole == '0' && p != whole + 1)) return NULL;
-    if (p < end && *p == '.')
-        for (p++; p < end && (unsigned char)(*p - '0') <= 9; p++) digits = digits * 10 + (uint64_t)(*p - '0');
-    ptrdiff_t fraction = p > point ? p - point - 1 : 0;
-    if (p == point + 1 || p == end || (*p != ',' && *p != ']') || point - whole + fraction > DIGITS_MAX)
-        return NULL;
-    double v = fraction ? (double)digits / pow10[fraction] : (double)digits;
-    *out = negative ? -v : v;
-    return p;
+    bool is_float = t->declared == DATATYPE_FP32 || t->declared == DATATYPE_FP64;
+    double largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        float f = (float)v[i];
+        double size = fabs(v[i]);
+        largest = size > largest ? size : largest;
+        memcpy(room + i * sizeof f, &f, sizeof f);
+    }
+    if (is_float && largest < float_top) return n;
+    size_t fit = 0;
+    while (fit < n && fabs(v[fit]) < float_top && (is_float || is_integer(t->declared, v[fit]))) fit++;
+    return fit;
 }
 
-/* Takes numbers from the front of an array of floats, up to `most` of them: how many. It stops before
- * whatever is no number of that range, which the general way then reads or refuses. */
+/* Takes numbers from where an array of floats has its next element, up to `most` of them: how many; the
+ * reader is then on what follows the last one. It stops before whatever is no number that the datatypes take,
+ * which the general way then reads or refuses. */
 static int64_t read_floats(struct tensor_reader *t, int64_t most)
 {
+    enum { CHUNK = 256 };
     struct json_reader *r = t->json;
-    bool is_float = t->declared == DATATYPE_FP32 || t->declared == DATATYPE_FP64;
-    if (t->spec->datatype != DATATYPE_FP32 || !is_float) return 0;
+    double v[CHUNK];
+    char c = json_peek(r);
+    if (t->spec->datatype != DATATYPE_FP32 || (c != '-' && (c < '0' || c > '9'))) return 0;
     int64_t could = (r->end - r->p + 1) / 2; /* no more numbers than that stand in the rest of the text */
     char *room = buf_reserve(t->out, (size_t)(most < could ? most : could) * sizeof(float));
-    const char *p = r->p;
-    int64_t n = 0;
-    while (room && n < most) {
-        double v;
-        if (n) p++; /* the comma */
-        while (p < r->end && *p == ' ') p++;
-        const char *after = scan_plain(p, r->end, &v);
-        if (!after) after = p + num_scan(p, r->end, &v);
-        if (after == p || !(fabs(v) < float_top)) break;
-        float f = (float)v;
-        memcpy(room + (size_t)n++ * sizeof f, &f, sizeof f);
-        r->p = p = after;
-        if (p == r->end || *p != ',') break;
-    }
-    t->out->len += (size_t)n * sizeof(float);
-    return n;
+    size_t n = 0, got, fit;
+    if (!room) return 0;
+    do {
+        struct num_run run = {r->start, r->p + (n > 0), r->end};
+        size_t wanted = (size_t)most - n < CHUNK ? (size_t)most - n : CHUNK;
+        got = num_run_take(&run, v, wanted);
+        fit = put_floats(t, room + n * sizeof(float), v, got);
+        if (fit < got) { /* once more, to stand before the one that does not fit */
+            run.p = r->p + (n > 0);
+            got = num_run_take(&run, v, fit);
+        }
+        if (got) r->p = run.p;
+        n += got;
+    } while (got == CHUNK && n < (size_t)most && *r->p == ',');
+    t->out->len += n * sizeof(float);
+    return (int64_t)n;
 }
 
 static int read_level(struct tensor_reader *t, int level, int64_t want, int64_t *got, struct err *e)
@@ -267,19 +269,21 @@ static int read_level(struct tensor_reader *t, int level, int64_t want, int64_t 
                         : fail(t, e, "expected an array of %lld values, found %s", (long long)want,
                                found(t->json));
     json_take(t->json, '[');
-    if (want >= 0 && level + 1 == t->spec->rank) *got = read_floats(t, want);
+    bool innermost = level + 1 == t->spec->rank;
+    if (innermost) *got = read_floats(t, most);
     bool first = *got == 0;
     int rc;
     while ((rc = json_element(t->json, &first, e)) == 1) {
-        int64_t ignored;
+        int64_t ignored, floats = innermost ? read_floats(t, most - *got) : 0;
+        *got += floats;
+        if (floats) continue;
         if (*got == most) {
             rc = count_rest(t, got, &first, e);
             break;
         }
         t->index[level] = (*got)++;
         t->depth = level + 1;
-        rc = level + 1 == t->spec->rank ? read_scalar(t, e)
-                                        : read_level(t, level + 1, t->spec->shape[level + 1], &ignored, e);
+        rc = innermost ? read_scalar(t, e) : read_level(t, level + 1, t->spec->shape[level + 1], &ignored, e);
         if (rc) return rc;
     }
     t->depth = level;

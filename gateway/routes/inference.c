@@ -1,7 +1,6 @@
 /* The inference protocols' routes: predictions go to the predict road, metadata to Postgres. */
 #include "gateway/routes/routes.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/num.h"
@@ -40,17 +39,6 @@ static struct predict *road_of(struct exchange *x)
     return l->predict;
 }
 
-/* The plan's rate, as draft-ietf-httpapi-ratelimit-headers words it. */
-static void policy_header(struct exchange *x, const struct principal *who)
-{
-    char text[64] = "\"requests\";q=";
-    if (who->rate_per_second <= 0) return;
-    size_t len = strlen(text);
-    len += num_format_i64(text + len, llround(fmin(who->rate_per_second, 1e15)));
-    memcpy(text + len, ";w=1", 5);
-    exchange_header(x, "RateLimit-Policy", text);
-}
-
 /* What the client would like: a job, or an answer soon or none. */
 static struct predict_options options_of(struct exchange *x, enum predict_protocol protocol)
 {
@@ -58,6 +46,7 @@ static struct predict_options options_of(struct exchange *x, enum predict_protoc
     const struct request *r = exchange_request(x);
     struct prefer want = {0};
     char applied[32];
+    if (request_header(r, "prefer") == NULL) return o;
     for (size_t i = 0; i < r->headers_len; i++)
         if (strcmp(r->headers[i].name, "prefer") == 0) prefer_add(&want, r->headers[i].value);
     if (want.respond_async) {
@@ -77,7 +66,7 @@ static void run(struct exchange *x, const struct route_match *m, const struct pr
     struct predict_caller caller = caller_of(who);
     struct model_ref ref = ref_of(m, kind);
     struct predict_options o = options_of(x, protocol);
-    policy_header(x, who);
+    if (who->rate_policy[0] != '\0') exchange_header(x, "RateLimit-Policy", who->rate_policy);
     predict_run(road_of(x), x, &caller, &ref, &o);
 }
 

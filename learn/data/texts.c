@@ -4,18 +4,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "learn/data/schema.h"
 
 enum { FIRST_CAP = 16, PER_TEXT = 96 }; /* PER_TEXT: what a text costs beside its bytes, slots included */
 
-/* FNV-1a. A tenant who collides it on purpose slows down only the upload that does so, by at most the cap of
- * texts. */
+/* A tenant who collides it on purpose slows down only the upload that does so, by at most the cap of texts.
+ */
 static uint32_t hash_of(const char *s, size_t len)
 {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; i++) h = (h ^ (unsigned char)s[i]) * 16777619u;
-    return h;
+    return (uint32_t)hash_fold(hash_bytes(HASH_START, s, len));
 }
 
 static size_t find_slot(const struct texts *t, const char *s, size_t len, uint32_t h)

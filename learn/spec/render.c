@@ -7,18 +7,6 @@
 #include "learn/spec/names.h"
 #include "learn/spec/spec.h"
 
-static void tokenise_to_json(const struct text_options *o, struct json_writer *w)
-{
-    jw_kstr(w, "mode", words_text_mode.word[o->tokenise.mode]);
-    jw_kbool(w, "lower", o->tokenise.lower);
-    jw_kbool(w, "punctuation", o->tokenise.punctuation);
-    jw_kint(w, "vocabulary", o->max_ids);
-    jw_kint(w, "min_count", o->min_count);
-    jw_kint(w, "length", o->length);
-    jw_kstr(w, "truncate", words_text_truncate.word[o->truncate]);
-    jw_kbool(w, "marks", o->marks);
-}
-
 static void step_to_json(const struct step_spec *t, struct json_writer *w)
 {
     jw_obj(w);
@@ -31,7 +19,7 @@ static void step_to_json(const struct step_spec *t, struct json_writer *w)
         jw_knum(w, "factor", t->factor);
         jw_knum(w, "offset", t->offset);
     }
-    if (t->op == STEP_TOKENISE) tokenise_to_json(&t->text, w);
+    if (t->op == STEP_TOKENISE) text_options_to_json(&t->text, w);
     if (t->op == STEP_IMPUTE) jw_kstr(w, "strategy", words_impute.word[t->impute]);
     if (t->op == STEP_IMPUTE && t->impute == IMPUTE_CONSTANT) jw_knum(w, "value", t->value);
     jw_name(w, "columns");

@@ -27,7 +27,7 @@ const char *datatype_name(enum datatype t)
 int datatype_of(const char *name)
 {
     for (int i = 0; i < DATATYPE_COUNT; i++)
-        if (strcmp(datatypes[i].name, name) == 0) return i;
+        if (datatypes[i].name[0] == name[0] && strcmp(datatypes[i].name, name) == 0) return i;
     return -1;
 }
 

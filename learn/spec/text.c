@@ -1,6 +1,9 @@
 /* Defaults and bounds of what turns texts into ids. */
 #include "learn/spec/text.h"
 
+#include "base/json.h"
+#include "learn/spec/names.h"
+
 enum {
     USUAL_WORDS = 8000,
     USUAL_CHARACTERS = 512,
@@ -17,6 +20,18 @@ struct text_options text_options_usual(enum text_mode mode)
                                  .max_ids = words ? USUAL_WORDS : USUAL_CHARACTERS,
                                  .min_count = 1,
                                  .length = USUAL_LENGTH};
+}
+
+void text_options_to_json(const struct text_options *o, struct json_writer *w)
+{
+    jw_kstr(w, "mode", words_text_mode.word[o->tokenise.mode]);
+    jw_kbool(w, "lower", o->tokenise.lower);
+    jw_kbool(w, "punctuation", o->tokenise.punctuation);
+    jw_kint(w, "vocabulary", o->max_ids);
+    jw_kint(w, "min_count", o->min_count);
+    jw_kint(w, "length", o->length);
+    jw_kstr(w, "truncate", words_text_truncate.word[o->truncate]);
+    jw_kbool(w, "marks", o->marks);
 }
 
 uint64_t text_learner_bytes(uint64_t text_bytes)

@@ -7,6 +7,8 @@
 #include <stdint.h>
 #include <stdbool.h>
 
+struct json_writer;
+
 /* Ids below TEXT_ID_FIRST are no tokens of any text. */
 enum { TEXT_ID_PADDING, TEXT_ID_UNKNOWN, TEXT_ID_START, TEXT_ID_END, TEXT_ID_FIRST };
 
@@ -38,6 +40,9 @@ struct text_options {
 
 /* Words: small letters, 8,000 ids, rows of 256. Characters: as they are, 512 ids, rows of 256. No marks. */
 struct text_options text_options_usual(enum text_mode mode);
+
+/* As members of the object that is being written. */
+void text_options_to_json(const struct text_options *o, struct json_writer *w);
 
 /* No learner of a vocabulary (learn/text/vocabulary.h) holds more for texts of so many bytes in all. */
 uint64_t text_learner_bytes(uint64_t text_bytes);

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "learn/spec/text.h"
 
@@ -11,12 +12,9 @@ enum { FIRST_ENTRIES = 256, FIRST_BYTES = 4096 };
 
 _Static_assert((uint64_t)TEXT_MAX_DISTINCT *TEXT_MAX_TOKEN * 2 < UINT32_MAX, "places fit into 32 bits");
 
-/* FNV-1a, and its bits once more stirred, as slots are taken by the low ones. */
 uint32_t token_hash(const char *token, size_t len)
 {
-    uint32_t h = 2166136261u;
-    for (size_t i = 0; i < len; i++) h = (h ^ (unsigned char)token[i]) * 16777619u;
-    return h ^ h >> 15;
+    return (uint32_t)hash_fold(hash_bytes(HASH_START, token, len));
 }
 
 int64_t token_table_find(const struct token_table *t, const char *token, size_t len, uint32_t hash)

@@ -6,16 +6,8 @@
 
 void vocabulary_to_json(const struct vocabulary *v, struct json_writer *w)
 {
-    const struct text_options *o = &v->options;
     jw_obj(w);
-    jw_kstr(w, "mode", words_text_mode.word[o->tokenise.mode]);
-    jw_kbool(w, "lower", o->tokenise.lower);
-    jw_kbool(w, "punctuation", o->tokenise.punctuation);
-    jw_kint(w, "vocabulary", o->max_ids);
-    jw_kint(w, "min_count", o->min_count);
-    jw_kint(w, "length", o->length);
-    jw_kstr(w, "truncate", words_text_truncate.word[o->truncate]);
-    jw_kbool(w, "marks", o->marks);
+    text_options_to_json(&v->options, w);
     jw_name(w, "tokens");
     jw_arr(w);
     for (uint32_t i = 0; i < v->tokens.n; i++)

@@ -58,7 +58,7 @@ static inline vf v_sqrt(vf a)
 static inline vf v_load_part(const float *p, int64_t n)
 {
     float part[LANES] = {0};
-    for (int64_t i = 0; i < n; i++) part[i] = p[i];
+    memcpy(part, p, (size_t)n * sizeof *part);
     return v_load(part);
 }
 

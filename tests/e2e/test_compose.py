@@ -78,7 +78,7 @@ def test_the_image_installs_what_the_binaries_load():
     assert needed
     base = {"libc.so.6", "libm.so.6", "ld-linux-x86-64.so.2"}
     package_of = {"libpq.so.5": "libpq5", "libhiredis.so.0.14": "libhiredis0.14", "libevent-2.1.so.7": "libevent-2.1-7",
-                  "libevent_openssl-2.1.so.7": "libevent-openssl-2.1-7", "libevent_pthreads-2.1.so.7": "libevent-pthreads-2.1-7",
+                  "libevent_pthreads-2.1.so.7": "libevent-pthreads-2.1-7",
                   "libssl.so.3": "libssl3", "libcrypto.so.3": "libssl3", "libcjson.so.1": "libcjson1", "libopenblas.so.0": "libopenblas0-pthread",
                   "libz.so.1": "zlib1g", "libseccomp.so.2": "libseccomp2", "libcurl.so.4": "libcurl4"}
     for library in needed - base:

@@ -80,6 +80,19 @@ def test_garbage_is_refused_with_what_was_expected(tenant):
     assert status_with(tenant, f"Bearer {key}").status_code == status_with(tenant, f"bearer  {key}").status_code == 200
 
 
+def test_a_remembered_key_is_refused_with_any_character_changed(tenant):
+    key, path = tenant.key, "/v1/datasets"
+    for at in range(len(key)):
+        assert status_with(tenant, f"Bearer {key}", path).status_code == 200  # it is remembered
+        other = key[:at] + ("a" if key[at] != "a" else "b") + key[at + 1:]
+        reply = status_with(tenant, f"Bearer {other}", path)
+        assert reply.status_code == 401 and "this is not an API key" in reply.json()["error"]["message"], (at, reply.text)
+    # the id of a remembered key with the secret of nobody, and its secret with the id of nobody
+    for body in (key[:36] + key[36:79][::-1], "tnr_live_" + key[9:35][::-1] + key[35:79]):
+        assert status_with(tenant, f"Bearer {sealed(body)}", path).status_code == 401
+    assert status_with(tenant, f"Bearer {key}", path).status_code == 200
+
+
 def test_a_wrong_secret_an_unknown_key_and_a_revoked_one_look_the_same(tenant):
     made = make(tenant)
     tenant.ok("DELETE", f"/v1/keys/{made['id']}")

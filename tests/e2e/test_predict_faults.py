@@ -3,6 +3,7 @@
 import concurrent.futures
 import json
 import os
+import re
 import signal
 import threading
 import time
@@ -242,5 +243,43 @@ def test_a_restart_of_redis_under_load_costs_no_answer_that_is_not_refused_hones
         own.kill("redis")
         own.tenor("up")
         load.wait_right(300)
+    load.check()
+    check_usage(tenant, load)
+
+
+def test_what_a_redis_out_of_memory_refuses_is_counted_when_it_has_some_again(own, line):
+    tenant, _, law = line
+
+    def refused():
+        return int(re.search(r"cmdstat_hset:.*rejected_calls=(\d+)", own.redis("INFO", "commandstats"))[1])
+
+    try:
+        with Load(own, tenant, law) as load:
+            own.redis("CONFIG", "SET", "maxmemory", "1")
+            assert "OOM" in own.redis("HSET", "tnr:usage:none", "a", "b")
+            load.wait_right(100)
+        begin = refused()  # no later total brings what the last ones have lost, and they are tried again
+        wait_until(lambda: refused() >= begin + 12, "each loop's totals to be refused more than once")
+    finally:
+        own.redis("CONFIG", "SET", "maxmemory", "0")
+    load.check()
+    assert not load.refused, load.refused[:3]
+    check_usage(tenant, load)
+
+
+def test_a_stall_of_redis_and_connections_that_it_closes_cost_no_count(own, line):
+    tenant, _, law = line
+    with Load(own, tenant, law) as load:
+        for stall_s in (0.1, 3):  # 3 s: the connection is given up
+            own.kill("redis", signal.SIGSTOP)
+            begin = time.monotonic()
+            try:
+                while time.monotonic() < begin + stall_s:
+                    load.wait_right(20)
+            finally:
+                own.kill("redis", signal.SIGCONT)
+            load.wait_right(50)
+            assert int(own.redis("CLIENT", "KILL", "TYPE", "normal")) > 0
+            load.wait_right(100)
     load.check()
     check_usage(tenant, load)

@@ -144,6 +144,24 @@ static void a_full_buffer_is_seen_at_the_end(void **state)
     buf_dispose(&out);
 }
 
+/* Against a look at each byte: every byte at every place of texts of every length up to three words. */
+static void a_plain_run_ends_at_the_first_byte_that_is_not_plain(void **state)
+{
+    (void)state;
+    char text[25];
+    for (size_t len = 0; len < sizeof text; len++)
+        for (size_t at = 0; at <= len; at++)
+            for (int c = 0; c < 256; c++) {
+                bool plain = c >= ' ' && c <= '~' && c != '"' && c != '\\';
+                memset(text, 'x', sizeof text);
+                if (at < len) text[at] = (char)c;
+                if (at + 1 < len) text[at + 1] = '~'; /* a carry or borrow would hit it */
+                if (at + 2 < len) text[at + 2] = '"';
+                size_t want = at < len && !plain ? at : at + 2 < len ? at + 2 : len;
+                if (json_plain_run(text, len) != want) fail_msg("byte %d at %zu of %zu", c, at, len);
+            }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -154,6 +172,7 @@ int main(void)
         cmocka_unit_test(writes_a_parsed_tree_as_it_was),
         cmocka_unit_test(writes_thirty_two_levels),
         cmocka_unit_test(a_full_buffer_is_seen_at_the_end),
+        cmocka_unit_test(a_plain_run_ends_at_the_first_byte_that_is_not_plain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

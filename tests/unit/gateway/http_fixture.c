@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <event2/event.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,6 +103,26 @@ static void on_echo(struct exchange *x, int rc, const struct err *e, char *body,
         exchange_reply(x, 200, "application/octet-stream", body, len);
 }
 
+static void ignore_body(struct exchange *x, int rc, const struct err *e, char *body, size_t len, void *arg)
+{
+    (void)x, (void)rc, (void)e, (void)body, (void)len, (void)arg;
+}
+
+static void answer_hastily(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct exchange *x = arg;
+    exchange_reply(x, 504, "text/plain", "too slow", 8);
+}
+
+/* Its deadline comes while its body does. */
+static void be_hasty(struct exchange *x)
+{
+    struct timeval soon = {.tv_usec = 20000};
+    exchange_collect(x, 1 << 20, ignore_body, NULL);
+    event_base_once(loop_base(exchange_loop(x)), -1, EV_TIMEOUT, answer_hastily, x, &soon);
+}
+
 static void on_left(struct exchange *x, void *arg)
 {
     struct fixture *f = arg;
@@ -167,6 +188,8 @@ static void on_request(struct exchange *x, void *loop_ctx)
         exchange_collect(x, 1 << 20, on_echo, NULL);
     else if (!strcmp(name, "small"))
         exchange_collect(x, 16, on_echo, NULL);
+    else if (!strcmp(name, "hasty"))
+        be_hasty(x);
     else if (!strcmp(name, "sum"))
         handoff_reader(x, f->pool, gib, sum_body, f, NULL);
     else if (!strcmp(name, "slow"))

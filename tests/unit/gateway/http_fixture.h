@@ -1,13 +1,16 @@
 /* A real server on an ephemeral port of 127.0.0.1, with a route for every manner in which an exchange can be
  * used:
  *
- *   /            200 "hello"                         /echo      collects ≤ 1 MiB and sends it back
- *   /small       collects ≤ 16 bytes                 /sum       a pool thread reads ≤ 1 GiB: "bytes crc" or
- * its failure /slow        as /sum, but waits for fixture_open_gate before it reads /pool        a pool
- * thread answers 201           /poolbody  a pool thread gets the collected body (≤ 64 bytes) /early       a
- * pool thread answers 403 unread    /hang      never answered; finished when the client leaves /wait        a
- * pool thread waits until its client has left /flood?n=    n bytes in chunks, under back-pressure; /abort a
- * response cut short; /fail 429 with Retry-After */
+ *   /            200 "hello"                       /echo      collects ≤ 1 MiB and sends it back
+ *   /small       collects ≤ 16 bytes               /sum       a pool thread reads ≤ 1 GiB: "bytes crc"
+ *   /slow        as /sum, but waits for            /pool      a pool thread answers 201
+ *                fixture_open_gate first           /poolbody  a pool thread gets the body (≤ 64 bytes)
+ *   /early       a pool thread answers 403 unread  /hang      never answered; ends when the client leaves
+ *   /wait        a pool thread waits until its     /flood?n=  n bytes in chunks, under back-pressure
+ *                client has left                   /abort     a response cut short
+ *   /hasty       answers 504 after 20 ms, in the   /fail      429 with Retry-After
+ *                middle of a body it collects
+ */
 #ifndef TESTS_UNIT_GATEWAY_HTTP_FIXTURE_H
 #define TESTS_UNIT_GATEWAY_HTTP_FIXTURE_H
 

@@ -33,7 +33,7 @@ static void answer(struct peer *p, struct link *to, const struct message *in)
                                .data = sums,
                                .data_len = in->predict.rows * 4};
     struct message out = {.type = MESSAGE_PREDICT_REPLY, .tensors = &t, .tensors_len = 1};
-    struct buf record = {0};
+    struct record record = {0};
     out.reply.request_id = in->predict.request_id;
     out.reply.compute_us = in->predict.rows * PEER_ROW_US;
     for (uint32_t i = 0; i < in->predict.rows; i++) {
@@ -52,9 +52,9 @@ static void answer(struct peer *p, struct link *to, const struct message *in)
         out.tensors_len = 0;
         out.reply.compute_us = 0;
     }
-    message_encode(&record, &out);
-    link_send(to, record.data, record.len);
-    buf_dispose(&record);
+    record_encode(&record, &out, NULL);
+    link_send(to, &record);
+    record_dispose(&record);
 }
 
 static void on_record(void *arg, const char *data, size_t len)

@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <event2/event.h>
 #include <stdio.h>
 #include <string.h>
 #include "base/mem.h"
@@ -26,25 +27,54 @@ static struct loop *road_loop;
 struct predict_caller road_caller;
 char road_inc[ID_MAX], sums_id[ID_MAX], late_id[ID_MAX];
 int road_port;
-atomic_int road_lookups, road_all_changes;
+atomic_int road_lookups, road_lookup_ms, road_all_changes;
+
+struct route_answer road_answer(const struct model_ref *ref, int64_t version, const char *version_id)
+{
+    struct route_answer a = {.version = version,
+                             .bytes = 100,
+                             .signature_json = signature_json,
+                             .signature_len = sizeof signature_json - 1};
+    snprintf(a.model, sizeof a.model, "%s", ref->model);
+    memcpy(a.version_id, version_id, ID_MAX);
+    return a;
+}
+
+struct lookup {
+    struct predict *p;
+    struct route_lookup *of;
+    char model[16];
+};
+
+static void answer_lookup(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct lookup *l = arg;
+    struct err e = {0};
+    struct model_ref ref = {.model = l->model};
+    bool is_late = strcmp(l->model, "late") == 0;
+    struct route_answer a = road_answer(&ref, 3, is_late ? late_id : sums_id);
+    if (!is_late && strcmp(l->model, "sums") != 0)
+        predict_route_done(l->p, l->of, err_set(&e, ERR_NOT_FOUND, NULL, "whatever"), NULL, &e);
+    else
+        predict_route_done(l->p, l->of, 0, &a, NULL);
+    mem_free(l);
+}
 
 static void resolve(void *arg, struct predict *p, struct route_lookup *lookup, const char *tenant_id,
                     const struct model_ref *ref)
 {
     (void)arg;
-    struct err e = {0};
-    struct route_answer a = {.version = 3,
-                             .bytes = 100,
-                             .signature_json = signature_json,
-                             .signature_len = sizeof signature_json - 1};
-    road_lookups++;
+    struct lookup *l = mem_alloc(1, sizeof *l);
+    *l = (struct lookup){.p = p, .of = lookup};
+    snprintf(l->model, sizeof l->model, "%s", ref->model);
     assert_string_equal(tenant_id, road_caller.tenant_id);
-    snprintf(a.model, sizeof a.model, "%s", ref->model);
-    memcpy(a.version_id, strcmp(ref->model, "late") == 0 ? late_id : sums_id, ID_MAX);
-    if (strcmp(ref->model, "sums") != 0 && strcmp(ref->model, "late") != 0)
-        predict_route_done(p, lookup, err_set(&e, ERR_NOT_FOUND, NULL, "whatever"), NULL, &e);
+    road_lookups++;
+    if (road_lookup_ms == 0)
+        answer_lookup(-1, 0, l);
     else
-        predict_route_done(p, lookup, 0, &a, NULL);
+        event_base_once(loop_base(road_loop), -1, EV_TIMEOUT, answer_lookup, l,
+                        &(struct timeval){.tv_usec = road_lookup_ms * 1000});
 }
 
 static void on_changed(void *arg, const struct changed *c)
@@ -55,13 +85,8 @@ static void on_changed(void *arg, const struct changed *c)
 
 static int loop_init(void **ctx, struct loop *loop, int index, void *arg, struct err *e)
 {
-    (void)arg;
-    struct predict_config c = {.loop_index = index,
-                               .inc = road_inc,
-                               .redis = redis_fixture_start(),
-                               .resolve = resolve,
-                               .on_changed = on_changed};
-    int rc = predict_create(&road, loop, &c, e);
+    (void)index; /* there is one */
+    int rc = predict_create(&road, loop, arg, e);
     road_loop = loop;
     *ctx = road;
     return rc;
@@ -105,11 +130,8 @@ static bool is_ready(void *arg)
     return answer_of_loop == 2;
 }
 
-int road_up(void **state)
+void road_begin(void)
 {
-    (void)state;
-    struct server_config c = {.listeners = {{.address = "127.0.0.1:0"}}, .listeners_len = 1, .loops = 1};
-    struct err e = {0};
     redis_fixture_start();
     redis_fixture_flush();
     memset(&road_caller, 0, sizeof road_caller);
@@ -118,22 +140,46 @@ int road_up(void **state)
     id_new(sums_id, "ver");
     id_new(late_id, "ver");
     id_new(road_inc, "inc_");
-    road_lookups = 0;
+    road_lookups = road_lookup_ms = 0;
+}
+
+void road_open(const struct predict_config *asked, void (*answer)(struct exchange *x, void *loop_ctx))
+{
+    struct predict_config p = *asked;
+    struct server_config c = {.listeners = {{.address = "127.0.0.1:0"}}, .listeners_len = 1, .loops = 1};
+    struct err e = {0};
+    p.inc = road_inc;
+    p.redis = redis_fixture_start();
     c.limits.connections_per_peer = 1000;
-    c.on_request = on_request;
+    c.on_request = answer ? answer : on_request;
     c.loop_init = loop_init;
     c.loop_free = loop_done;
+    c.arg = &p;
     if (server_create(&server, &c, &e) || server_start(server, &e)) fail_msg("%s", e.message);
     road_port = server_port(server, 0);
     wait_until(is_ready, NULL, "the road never became ready");
+}
+
+void road_close(void)
+{
+    if (!server) return;
+    server_drain(server, 2000);
+    server_free(server);
+    server = NULL;
+}
+
+int road_up(void **state)
+{
+    (void)state;
+    road_begin();
+    road_open(&(struct predict_config){.resolve = resolve, .on_changed = on_changed}, NULL);
     return 0;
 }
 
 int road_down(void **state)
 {
     (void)state;
-    server_drain(server, 2000);
-    server_free(server);
+    road_close();
     return 0;
 }
 
@@ -142,6 +188,12 @@ void hold(const struct peer *p, const char *version)
     struct redis *r = redis_fixture_connect();
     assert_int_equal(placement_announce(r, version, p->inc, NULL), 0);
     redis_free(r);
+}
+
+void holder_start(struct peer *p, enum manner manner, const char *version)
+{
+    peer_start(p, manner, false);
+    hold(p, version);
 }
 
 void send_post(struct client *c, const char *path, const char *body)

@@ -85,52 +85,57 @@ static void wait_flush(void)
     while (clock_mono_ms() < until) turn();
 }
 
+/* One more answer, and what Redis then has of all of them. */
+static void count_one(struct arms *a, int64_t requests, long long fields)
+{
+    arms_answered(a, ROLLOUT_CANARY, 100);
+    wait_written(requests, fields);
+}
+
+/* With one answer counted in its first field. */
+static struct arms *open_counted(void)
+{
+    struct arms *a = arms_open(book, &id, 0);
+    count_one(a, 1, 1);
+    return a;
+}
+
 static void counts_come_into_one_field_while_they_are_written_to(void **state)
 {
     (void)state;
-    struct arms *a = arms_open(book, &id, 0);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(1, 1);
+    struct arms *a = open_counted();
     a->written_ms -= ROLLOUT_QUIET_MS / 2 - 60000; /* as if so much time had passed */
     arms_failed(a, ROLLOUT_CANARY);
     wait_written(2, 1);
     arms_close(a);
     wait_flush();
     assert_ptr_equal(arms_open(book, &id, 0), a); /* soon enough to go on */
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(3, 1);
+    count_one(a, 3, 1);
     arms_close(a);
 }
 
 static void a_field_that_was_quiet_for_long_is_left_and_another_one_begun(void **state)
 {
     (void)state;
-    struct arms *a = arms_open(book, &id, 0);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(2, 1);
+    struct arms *a = open_counted();
+    count_one(a, 2, 1);
     a->written_ms -= ROLLOUT_QUIET_MS / 2;
     wait_flush();
     assert_int_equal(a->counts.arm[ROLLOUT_CANARY].requests, 0);
-    arms_answered(a, ROLLOUT_CANARY, 100); /* whoever still refers to it counts on */
-    wait_written(3, 2);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(4, 2);
+    count_one(a, 3, 2); /* whoever still refers to it counts on */
+    count_one(a, 4, 2);
     arms_close(a);
 }
 
 static void what_nobody_refers_to_is_forgotten_when_it_was_quiet_for_long(void **state)
 {
     (void)state;
-    struct arms *a = arms_open(book, &id, 0);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(1, 1);
+    struct arms *a = open_counted();
     arms_close(a);
     a->written_ms -= ROLLOUT_QUIET_MS / 2;
     wait_flush(); /* a is gone */
     a = arms_open(book, &id, 0);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(2, 2);
+    count_one(a, 2, 2);
     arms_close(a);
 }
 
@@ -138,27 +143,21 @@ static void what_nobody_refers_to_is_forgotten_when_it_was_quiet_for_long(void *
 static void a_call_after_a_long_silence_is_not_lost(void **state)
 {
     (void)state;
-    struct arms *a = arms_open(book, &id, 0);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(1, 1);
+    struct arms *a = open_counted();
     a->written_ms -= ROLLOUT_QUIET_MS / 2;
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(2, 1);
+    count_one(a, 2, 1);
     arms_close(a);
 }
 
 static void counts_that_redis_has_not_taken_for_hours_are_given_up_with_their_field(void **state)
 {
     (void)state;
-    struct arms *a = arms_open(book, &id, 0);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(1, 1);
+    struct arms *a = open_counted();
     a->written_ms -= ROLLOUT_QUIET_MS; /* it may have been added to those that are gone by now */
     arms_answered(a, ROLLOUT_CANARY, 100);
     wait_flush();
     assert_int_equal(written(), 1);
-    arms_answered(a, ROLLOUT_CANARY, 100);
-    wait_written(2, 2);
+    count_one(a, 2, 2);
     arms_close(a);
 }
 

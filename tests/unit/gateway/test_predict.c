@@ -90,6 +90,31 @@ static void a_model_that_nobody_takes_ends_with_the_deadline(void **state)
     reply_dispose(&r);
 }
 
+/* A model that nobody takes, and a lookup of its route that costs half of the time or more than all of it. */
+static void a_slow_lookup_is_part_of_the_requests_time(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path; /* whose route is not known yet */
+        int lookup_ms, timeout_ms;
+    } calls[] = {{"/infer/late", 600, 1000}, {"/infer/sums", 600, 300}};
+    char body[256];
+    struct reply r;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        int64_t before = clock_mono_ms();
+        road_lookup_ms = calls[i].lookup_ms;
+        snprintf(body, sizeof body,
+                 "{\"parameters\":{\"timeout\":%d000},\"inputs\":[{\"name\":\"input\",\"shape\":[1,2],"
+                 "\"datatype\":\"FP32\",\"data\":[1,2]}]}",
+                 calls[i].timeout_ms);
+        post(calls[i].path, body, &r);
+        assert_int_equal(r.status, 503);
+        int most = calls[i].lookup_ms > calls[i].timeout_ms ? calls[i].lookup_ms : calls[i].timeout_ms;
+        assert_in_range(clock_mono_ms() - before, most - 10, most + 350);
+        reply_dispose(&r);
+    }
+}
+
 static bool is_struck_out(void *arg)
 {
     return redis_fixture_int("SISMEMBER tnr:place:%s %s", sums_id, ((struct peer *)arg)->inc) == 0;
@@ -321,6 +346,7 @@ int main(void)
         CASE(wrong_input_is_told_by_gateway_and_worker_alike),
         CASE(a_cold_model_is_asked_for_and_waited_for),
         CASE(a_model_that_nobody_takes_ends_with_the_deadline),
+        CASE(a_slow_lookup_is_part_of_the_requests_time),
         CASE(a_lost_workers_request_goes_to_another),
         CASE(a_worker_that_let_the_model_go_is_passed_over),
         CASE(the_plans_rate_is_kept_with_a_true_time_to_wait),

@@ -20,13 +20,18 @@ static const char image_json[] =
     "\"outputs\":[{\"name\":\"probabilities\",\"datatype\":\"FP32\",\"shape\":[-1,2]},"
     "{\"name\":\"label\",\"datatype\":\"BYTES\",\"shape\":[-1]}]}";
 
-static struct signature *image, *table;
+static const char wide_json[] =
+    "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,40]}],"
+    "\"outputs\":[{\"name\":\"prediction\",\"datatype\":\"FP32\",\"shape\":[-1]}]}";
+
+static struct signature *image, *table, *wide;
 
 static int set_up(void **state)
 {
     (void)state;
     crypto_init();
     image = signature_fixture(image_json);
+    wide = signature_fixture(wide_json);
     table = signature_fixture(signature_fixture_table);
     return 0;
 }
@@ -35,6 +40,7 @@ static int tear_down(void **state)
 {
     (void)state;
     signature_free(image);
+    signature_free(wide);
     signature_free(table);
     return 0;
 }
@@ -359,6 +365,107 @@ static void what_is_no_number_is_refused_at_its_place(void **state)
            "4 values where 3 were expected");
 }
 
+/* ---- rows of 40: long enough to be read many numbers at a time */
+
+enum { WIDE = 40, WIDE_ROWS = 8 };
+
+/* A body of 8 rows, nested or flat, whose numbers are i / 8 (whole ones when the datatype has no others),
+ * with `element` in place of one of them (at < 0: none). */
+static const char *wide_body(const char *datatype, bool nested, const char *separator, int at,
+                             const char *element)
+{
+    static char body[32768];
+    char *p =
+        body + sprintf(body,
+                       "{\"inputs\":[{\"name\":\"input\",\"shape\":[8,40],\"datatype\":\"%s\",\"data\":[",
+                       datatype);
+    bool whole = datatype[0] != 'F';
+    for (int i = 0; i < WIDE * WIDE_ROWS; i++) {
+        if (i) p += sprintf(p, "%s", i % WIDE ? separator : nested ? "]," : ",");
+        if (nested && i % WIDE == 0) *p++ = '[';
+        if (i == at)
+            p += sprintf(p, "%s", element);
+        else
+            p += whole ? sprintf(p, "%d", i % 100) : sprintf(p, "%.*f", i % 4, i * 0.125);
+    }
+    sprintf(p, "%s]}]}", nested ? "]" : "");
+    return body;
+}
+
+static void long_arrays_are_read_alike_in_every_layout(void **state)
+{
+    (void)state;
+    static const char *const datatypes[] = {"FP32", "FP64", "UINT8", "INT8", "INT64"};
+    static const char *const separators[] = {",", ", ", " ,", ",\n        ", "\t,\r\n"};
+    static const struct {
+        const char *text;
+        float value;
+    } elements[] = {
+        {"null", NAN}, {"7", 7}, {"7e0", 7}, {"7.000000000000000000000", 7}, {"70000000000000000000e-19", 7}};
+    for (size_t i = 0; i < 5 * 5 * 5 * 2; i++) {
+        const char *datatype = datatypes[i % 5];
+        size_t element = i / 5 % 5;
+        int at = (int)(i * 37 % (WIDE * WIDE_ROWS));
+        struct infer r;
+        if (element == 0 && datatype[0] != 'F' && i % 2) continue;
+        accept(&oip_protocol, wide,
+               wide_body(datatype, i / 125, separators[i / 25 % 5], at, elements[element].text), &r);
+        const float *v = floats(&r, 0, WIDE * WIDE_ROWS);
+        for (int k = 0; k < WIDE * WIDE_ROWS; k++) {
+            char text[32];
+            snprintf(text, sizeof text, "%.*f", k % 4, k * 0.125);
+            float want = k == at              ? elements[element].value
+                         : datatype[0] != 'F' ? (float)(k % 100)
+                                              : strtof(text, NULL);
+            if (!(v[k] == want || (isnan(v[k]) && isnan(want))))
+                fail_msg("[%d] is %.9g, not %.9g", k, (double)v[k], (double)want);
+        }
+        infer_dispose(&r);
+    }
+}
+
+static void what_is_wrong_in_a_long_array_is_named_by_its_place(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *datatype, *element, *words;
+    } wrong[] = {{"FP32", "\"x\"", "expected a number, found a string"},
+                 {"FP32", "-3.5e38", "does not fit into FP32"},
+                 {"FP64", "1e999", "does not fit into FP32"},
+                 {"FP32", "true", "found a boolean"},
+                 {"FP32", "{}", "found an object"},
+                 {"UINT8", "256", "256 is not an integer from 0 to 255"},
+                 {"UINT8", "-1", "-1 is not an integer"},
+                 {"UINT8", "0.5", "0.5 is not an integer"},
+                 {"INT32", "2147483648", "2147483648 is not an integer"},
+                 {"INT64", "10000000000000000000", "is not an integer"},
+                 {"BOOL", "2", "2 is not an integer from 0 to 1"}};
+    static const int places[] = {0, 1, 17, 39, 137, 319};
+    char field[64];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        for (size_t k = 0; k < 6; k++) {
+            int at = places[k];
+            bool first_wrong = strcmp(wrong[i].datatype, "BOOL") == 0; /* the other numbers are none of its */
+            if (first_wrong && at > 1) continue;
+            snprintf(field, sizeof field, "inputs[0].data[%d]", at);
+            refuse(&oip_protocol, wide, wide_body(wrong[i].datatype, false, ",", at, wrong[i].element), field,
+                   wrong[i].words);
+            snprintf(field, sizeof field, "inputs[0].data[%d][%d]", at / WIDE, at % WIDE);
+            refuse(&oip_protocol, wide, wide_body(wrong[i].datatype, true, ", ", at, wrong[i].element), field,
+                   wrong[i].words);
+        }
+    refuse(&oip_protocol, wide, wide_body("FP32", true, ",", 137, "1,2"), "inputs[0].data[3]",
+           "41 values where 40 were expected");
+    refuse(&oip_protocol, wide, wide_body("FP32", false, ",", 319, "1,2"), "inputs[0].data",
+           "321 values where 320 were expected");
+    refuse(&oip_protocol, wide, wide_body("FP32", true, ",", 137, "1],[2"), "inputs[0].data[3]",
+           "18 values where 40 were expected");
+    refuse(&oip_protocol, wide, wide_body("FP32", true, ",", 137, "01"), "",
+           "a comma or a closing bracket is missing at byte");
+    refuse(&oip_protocol, wide, wide_body("FP32", true, ",", 137, ""), "inputs[0].data[3][17]",
+           "expected a number");
+}
+
 static void broken_json_is_refused_wherever_it_breaks(void **state)
 {
     (void)state;
@@ -500,6 +607,8 @@ int main(void)
         cmocka_unit_test(tfs_refuses_and_names_the_place),
         cmocka_unit_test(numbers_are_read_as_strtod_reads_them_in_whatever_form),
         cmocka_unit_test(what_is_no_number_is_refused_at_its_place),
+        cmocka_unit_test(long_arrays_are_read_alike_in_every_layout),
+        cmocka_unit_test(what_is_wrong_in_a_long_array_is_named_by_its_place),
         cmocka_unit_test(broken_json_is_refused_wherever_it_breaks),
         cmocka_unit_test(replies_have_their_protocols_shape),
         cmocka_unit_test(a_lone_output_has_no_name_in_tensorflow_servings_reply),

@@ -91,6 +91,14 @@ static void close_many(struct client *clients, size_t n)
     }
 }
 
+/* A worker that has the one request, and keeps it. */
+static void swallow_one(struct peer *p, struct client *c)
+{
+    holder_start(p, SWALLOW, sums_id);
+    open_many(c, 1);
+    wait_until(has_popped, p, "the request was never sent");
+}
+
 /* ---- once, and before it goes out
  * ------------------------------------------------------------------------------- */
 
@@ -99,8 +107,7 @@ static void an_answer_is_counted_before_it_goes_out(void **state)
     (void)state;
     struct peer p;
     struct client *clients = mem_alloc(MANY, sizeof *clients);
-    peer_start(&p, ANSWER, false);
-    hold(&p, sums_id);
+    holder_start(&p, ANSWER, sums_id);
     watching = true;
     for (int i = 0; i < 20; i++) one_more("/tfs/sums");
     assert_int_equal(answers_seen, 20);
@@ -124,8 +131,7 @@ static void more_answers_than_a_turn_takes_are_all_counted(void **state)
     struct peer p;
     struct client *clients = mem_alloc(MANY, sizeof *clients);
     road_caller.concurrency_max = 2 * MANY;
-    peer_start(&p, SWALLOW, false);
-    hold(&p, sums_id);
+    holder_start(&p, SWALLOW, sums_id);
     open_many(clients, MANY);
     wait_until(has_popped_many, &p, "the requests were not sent");
     peer_answer_swallowed(&p);
@@ -139,8 +145,7 @@ static void each_version_has_its_own_total(void **state)
 {
     (void)state;
     struct peer p;
-    peer_start(&p, ANSWER, false);
-    hold(&p, sums_id);
+    holder_start(&p, ANSWER, sums_id);
     hold(&p, late_id);
     for (int i = 0; i < 3; i++) one_more("/tfs/sums");
     one_more("/tfs/late");
@@ -154,10 +159,7 @@ static void a_request_that_a_broken_link_took_along_is_counted_once(void **state
     (void)state;
     struct peer p;
     struct client c;
-    peer_start(&p, SWALLOW, false);
-    hold(&p, sums_id);
-    open_many(&c, 1);
-    wait_until(has_popped, &p, "the request was never sent");
+    swallow_one(&p, &c);
     p.manner = ANSWER;
     peer_hang_up(&p);
     close_many(&c, 1);
@@ -173,13 +175,9 @@ static void a_request_whose_worker_died_with_it_is_counted_once(void **state)
     (void)state;
     struct peer dying, other;
     struct client c;
-    peer_start(&dying, SWALLOW, false);
-    hold(&dying, sums_id);
-    open_many(&c, 1);
-    wait_until(has_popped, &dying, "the request was never sent");
+    swallow_one(&dying, &c);
     peer_stop(&dying);
-    peer_start(&other, ANSWER, false);
-    hold(&other, sums_id);
+    holder_start(&other, ANSWER, sums_id);
     close_many(&c, 1);
     assert_int_equal(road_stats()->resent, 1);
     one_more("/tfs/sums");
@@ -193,13 +191,9 @@ static void whoever_answers_second_is_not_counted(void **state)
     (void)state;
     struct peer slow, other;
     struct client c;
-    peer_start(&slow, SWALLOW, false);
-    hold(&slow, sums_id);
-    open_many(&c, 1);
-    wait_until(has_popped, &slow, "the request was never sent");
+    swallow_one(&slow, &c);
     slow.dumb = true;
-    peer_start(&other, ANSWER, false);
-    hold(&other, sums_id);
+    holder_start(&other, ANSWER, sums_id);
     close_many(&c, 1);
     assert_int_equal(other.popped, 1);
     slow.dumb = false;
@@ -217,8 +211,7 @@ static void an_answer_after_the_deadline_is_not_counted(void **state)
 {
     (void)state;
     struct peer p;
-    peer_start(&p, SWALLOW, false);
-    hold(&p, sums_id);
+    holder_start(&p, SWALLOW, sums_id);
     expect("/infer/sums",
            "{\"parameters\":{\"timeout\":200000},\"inputs\":[{\"name\":\"input\",\"shape\":[2,2],"
            "\"datatype\":\"FP32\",\"data\":[1,2,30,40]}]}",
@@ -235,10 +228,7 @@ static void an_answer_to_a_client_that_left_is_not_counted(void **state)
     (void)state;
     struct peer p;
     struct client c;
-    peer_start(&p, SWALLOW, false);
-    hold(&p, sums_id);
-    open_many(&c, 1);
-    wait_until(has_popped, &p, "the request was never sent");
+    swallow_one(&p, &c);
     client_close(&c);
     wait_until(nothing_is_pending, NULL, "the request stayed");
     peer_answer_swallowed(&p);
@@ -251,8 +241,7 @@ static void refusals_and_failures_are_not_counted(void **state)
 {
     (void)state;
     struct peer p;
-    peer_start(&p, SAY_INVALID, false);
-    hold(&p, sums_id);
+    holder_start(&p, SAY_INVALID, sums_id);
     expect("/tfs/sums", tfs, 400, "row 0: not a number");
     expect("/tfs/sums", "{\"instances\":[[1,2],[3]]}", 400, "where 2 were expected");
     p.manner = SAY_INTERNAL;
@@ -267,8 +256,7 @@ static void a_request_that_is_put_off_is_not_counted(void **state)
 {
     (void)state;
     struct peer p;
-    peer_start(&p, ANSWER, false);
-    hold(&p, sums_id);
+    holder_start(&p, ANSWER, sums_id);
     expect("/later/sums", tfs, 202, "{}");
     one_more("/tfs/sums");
     expect_usage(sums_id, 1);
@@ -283,8 +271,7 @@ static void answers_wait_for_no_redis_and_their_totals_follow(void **state)
 {
     (void)state;
     struct peer p;
-    peer_start(&p, ANSWER, false);
-    hold(&p, sums_id);
+    holder_start(&p, ANSWER, sums_id);
     one_more("/tfs/sums");
     redis_fixture_pause_server();
     for (int i = 0; i < 20; i++) one_more("/tfs/sums");
@@ -302,8 +289,7 @@ static void a_redis_that_forgets_amid_traffic_has_every_total_again(void **state
 {
     (void)state;
     struct peer p;
-    peer_start(&p, ANSWER, false);
-    hold(&p, sums_id);
+    holder_start(&p, ANSWER, sums_id);
     hold(&p, late_id);
     for (int i = 0; i < 3; i++) one_more("/tfs/sums");
     one_more("/tfs/late");

@@ -13,11 +13,13 @@
 #include "gateway/shape.h"
 
 static struct arena arena;
+static struct route_index *index_of_all;
 
 static int setup(void **state)
 {
     (void)state;
     arena_init(&arena, SIZE_MAX);
+    index_of_all = route_index_create(route_table, route_table_len);
     return 0;
 }
 
@@ -25,13 +27,14 @@ static int teardown(void **state)
 {
     (void)state;
     arena_dispose(&arena);
+    route_index_free(index_of_all);
     return 0;
 }
 
 /* A request for decoded segments parted by '/'. */
 static struct request request_of(enum http_method method, const char *path)
 {
-    struct request r = {.method = method, .path = path};
+    struct request r = {.method = method};
     char *copy = arena_strdup(&arena, path), *rest = copy + 1;
     while (rest != NULL && strcmp(path, "/") != 0) r.segments[r.segments_len++] = strsep(&rest, "/");
     return r;
@@ -40,7 +43,7 @@ static struct request request_of(enum http_method method, const char *path)
 static enum route_result find(struct route_match *m, char *allow, enum http_method method, const char *path)
 {
     struct request r = request_of(method, path);
-    return route_find(m, allow, route_table, route_table_len, FACE_API, &r, &arena);
+    return route_find(m, allow, index_of_all, FACE_API, &r, &arena);
 }
 
 static void a_parameter_is_the_decoded_segment(void **state)
@@ -50,7 +53,7 @@ static void a_parameter_is_the_decoded_segment(void **state)
     char allow[ROUTE_ALLOW_MAX];
     struct request r = request_of(HTTP_GET, "/v1/jobs/x");
     r.segments[2] = "a/b c"; /* came as a%2Fb%20c */
-    assert_int_equal(route_find(&m, allow, route_table, route_table_len, FACE_API, &r, &arena), ROUTE_FOUND);
+    assert_int_equal(route_find(&m, allow, index_of_all, FACE_API, &r, &arena), ROUTE_FOUND);
     assert_string_equal(m.route->pattern, "/v1/jobs/{job}");
     assert_int_equal(m.params_len, 1);
     assert_string_equal(m.params[0], "a/b c");
@@ -88,14 +91,47 @@ static void text_wins_whatever_the_order_of_rows(void **state)
     char allow[ROUTE_ALLOW_MAX];
     struct request text = request_of(HTTP_GET, "/a/b:go/c"), suffix = request_of(HTTP_GET, "/a/d:go/c"),
                    plain = request_of(HTTP_GET, "/a/d/c"), first = request_of(HTTP_GET, "/z/b:go/c");
-    assert_int_equal(route_find(&m, allow, rows, 4, FACE_API, &text, &arena), ROUTE_FOUND);
+    struct route_index *in = route_index_create(rows, 4);
+    assert_int_equal(route_find(&m, allow, in, FACE_API, &text, &arena), ROUTE_FOUND);
     assert_ptr_equal(m.route, &rows[1]);
-    assert_int_equal(route_find(&m, allow, rows, 4, FACE_API, &suffix, &arena), ROUTE_FOUND);
+    assert_int_equal(route_find(&m, allow, in, FACE_API, &suffix, &arena), ROUTE_FOUND);
     assert_ptr_equal(m.route, &rows[2]);
-    assert_int_equal(route_find(&m, allow, rows, 4, FACE_API, &plain, &arena), ROUTE_FOUND);
+    assert_int_equal(route_find(&m, allow, in, FACE_API, &plain, &arena), ROUTE_FOUND);
     assert_ptr_equal(m.route, &rows[0]);
-    assert_int_equal(route_find(&m, allow, rows, 4, FACE_API, &first, &arena), ROUTE_FOUND);
+    assert_int_equal(route_find(&m, allow, in, FACE_API, &first, &arena), ROUTE_FOUND);
     assert_ptr_equal(m.route, &rows[3]);
+    route_index_free(in);
+}
+
+static void rows_are_found_whatever_their_length_and_face(void **state)
+{
+    (void)state;
+    static const struct route rows[] = {
+        {.method = HTTP_GET,
+         .pattern = "/1/2/3/4/5/6/7/8/9/a/b/c/d/e/f/{g}"}, /* as long as a request may be */
+        {.method = HTTP_GET, .pattern = "/", .face = FACE_OPS},
+        {.method = HTTP_POST, .pattern = "/1"},
+        {.method = HTTP_GET, .pattern = "/1", .face = FACE_OPS},
+        {.method = HTTP_GET, .pattern = "/1"}};
+    struct route_match m;
+    char allow[ROUTE_ALLOW_MAX];
+    struct request longest = request_of(HTTP_GET, "/1/2/3/4/5/6/7/8/9/a/b/c/d/e/f/x"),
+                   root = request_of(HTTP_GET, "/"), one = request_of(HTTP_GET, "/1"),
+                   put = request_of(HTTP_PUT, "/1");
+    struct route_index *in = route_index_create(rows, 5);
+    assert_int_equal(route_find(&m, allow, in, FACE_API, &longest, &arena), ROUTE_FOUND);
+    assert_ptr_equal(m.route, &rows[0]);
+    assert_int_equal(route_find(&m, allow, in, FACE_OPS, &longest, &arena), ROUTE_NO_PATH);
+    assert_int_equal(route_find(&m, allow, in, FACE_OPS, &root, &arena), ROUTE_FOUND);
+    assert_ptr_equal(m.route, &rows[1]);
+    assert_int_equal(route_find(&m, allow, in, FACE_API, &root, &arena), ROUTE_NO_PATH);
+    assert_int_equal(route_find(&m, allow, in, FACE_OPS, &one, &arena), ROUTE_FOUND);
+    assert_ptr_equal(m.route, &rows[3]);
+    assert_int_equal(route_find(&m, allow, in, FACE_API, &one, &arena), ROUTE_FOUND);
+    assert_ptr_equal(m.route, &rows[4]);
+    assert_int_equal(route_find(&m, allow, in, FACE_API, &put, &arena), ROUTE_NO_METHOD);
+    assert_string_equal(allow, "GET, HEAD, POST");
+    route_index_free(in);
 }
 
 static void a_suffix_is_cut_off_its_parameter(void **state)
@@ -160,9 +196,8 @@ static void the_operators_paths_are_on_their_own_listener_only(void **state)
     struct route_match m;
     char allow[ROUTE_ALLOW_MAX];
     struct request r = request_of(HTTP_GET, "/metrics"), jobs = request_of(HTTP_GET, "/v1/jobs");
-    assert_int_equal(route_find(&m, allow, route_table, route_table_len, FACE_OPS, &r, &arena), ROUTE_FOUND);
-    assert_int_equal(route_find(&m, allow, route_table, route_table_len, FACE_OPS, &jobs, &arena),
-                     ROUTE_NO_PATH);
+    assert_int_equal(route_find(&m, allow, index_of_all, FACE_OPS, &r, &arena), ROUTE_FOUND);
+    assert_int_equal(route_find(&m, allow, index_of_all, FACE_OPS, &jobs, &arena), ROUTE_NO_PATH);
 }
 
 static void unknown_and_doubled_query_names_are_named(void **state)
@@ -172,7 +207,7 @@ static void unknown_and_doubled_query_names_are_named(void **state)
     char allow[ROUTE_ALLOW_MAX];
     bool twice;
     struct request r = request_of(HTTP_GET, "/v1/jobs");
-    assert_int_equal(route_find(&m, allow, route_table, route_table_len, FACE_API, &r, &arena), ROUTE_FOUND);
+    assert_int_equal(route_find(&m, allow, index_of_all, FACE_API, &r, &arena), ROUTE_FOUND);
     struct http_field good[] = {{"limit", "3"}, {"status", "queued"}}, odd[] = {{"limit", "3"}, {"lim", "1"}},
                       doubled[] = {{"after", "a"}, {"limit", "3"}, {"after", "b"}};
     r.query = good;
@@ -254,6 +289,7 @@ int main(void)
         cmocka_unit_test(two_parameters_come_in_pattern_order),
         cmocka_unit_test(text_wins_over_a_parameter),
         cmocka_unit_test(text_wins_whatever_the_order_of_rows),
+        cmocka_unit_test(rows_are_found_whatever_their_length_and_face),
         cmocka_unit_test(a_suffix_is_cut_off_its_parameter),
         cmocka_unit_test(a_suffix_alone_is_no_parameter),
         cmocka_unit_test(another_method_gets_what_the_path_allows),

@@ -10,40 +10,20 @@
 #include <stdio.h>
 #include <string.h>
 #include "base/clock.h"
-#include "base/mem.h"
-#include "gateway/http/server.h"
-#include "gateway/predict/predict.h"
 #include "gateway/predict/shadow.h"
-#include "queue/placement.h"
 #include "queue/rollout.h"
-#include "tests/unit/gateway/http_client.h"
 #include "tests/unit/gateway/road_scene.h"
 #include "tests/unit/queue/redis_fixture.h"
 
-static const char signature_json[] =
-    "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,2]}],"
-    "\"outputs\":[{\"name\":\"sum\",\"datatype\":\"FP32\",\"shape\":[-1]}]}";
-static const char body[] = "{\"instances\":[[1,2],[30,40]]}";
-
-static struct server *server;
-static struct predict *road;
-static struct predict_caller caller;
-static char gateway_inc[ID_MAX], ids[ROLLOUT_ARMS][ID_MAX];
+static char ids[ROLLOUT_ARMS][ID_MAX];
 static struct route_answer trial; /* what the alias says: shares, tolerance, limit */
 static bool with_canary, with_shadow;
-static int port;
 static struct peer primary, other;
 static struct redis *redis;
 
 static struct route_answer version_of(const struct model_ref *ref, enum rollout_arm arm)
 {
-    struct route_answer a = {.version = 1 + (int)arm,
-                             .bytes = 100,
-                             .signature_json = signature_json,
-                             .signature_len = sizeof signature_json - 1};
-    snprintf(a.model, sizeof a.model, "%s", ref->model);
-    memcpy(a.version_id, ids[arm], ID_MAX);
-    return a;
+    return road_answer(ref, 1 + (int)arm, ids[arm]);
 }
 
 static void resolve(void *arg, struct predict *p, struct route_lookup *lookup, const char *tenant_id,
@@ -63,48 +43,14 @@ static void resolve(void *arg, struct predict *p, struct route_lookup *lookup, c
     predict_route_done(p, lookup, 0, &a, NULL);
 }
 
-static int loop_init(void **ctx, struct loop *loop, int index, void *arg, struct err *e)
-{
-    (void)arg;
-    struct predict_config c = {.loop_index = index,
-                               .inc = gateway_inc,
-                               .redis = redis_fixture_start(),
-                               .timeout_ms = 2000,
-                               .resolve = resolve};
-    int rc = predict_create(&road, loop, &c, e);
-    *ctx = road;
-    return rc;
-}
-
-static void loop_done(void *ctx)
-{
-    predict_free(ctx);
-}
-
-static void on_request(struct exchange *x, void *ctx)
-{
-    struct model_ref ref = {.model = exchange_request(x)->segments[0]};
-    struct predict_options o = {.protocol = PREDICT_TFS};
-    predict_run(ctx, x, &caller, &ref, &o);
-}
-
 /* Two workers: the primary's, and one that holds the versions on trial (or, cold, loads what is asked for)
  * and behaves in that manner. */
 static void open_road_to(enum manner manner, bool cold)
 {
-    struct server_config c = {.listeners = {{.address = "127.0.0.1:0"}}, .listeners_len = 1, .loops = 1};
-    struct err e = {0};
-    redis_fixture_flush();
-    c.on_request = on_request;
-    c.loop_init = loop_init;
-    c.loop_free = loop_done;
-    peer_start(&primary, ANSWER, false);
+    holder_start(&primary, ANSWER, ids[ROLLOUT_PRIMARY]);
     peer_start(&other, manner, cold);
-    assert_int_equal(placement_announce(redis, ids[ROLLOUT_PRIMARY], primary.inc, NULL), 0);
-    for (size_t i = ROLLOUT_CANARY; i <= ROLLOUT_SHADOW && !cold; i++)
-        assert_int_equal(placement_announce(redis, ids[i], other.inc, NULL), 0);
-    if (server_create(&server, &c, &e) || server_start(server, &e)) fail_msg("%s", e.message);
-    port = server_port(server, 0);
+    for (size_t i = ROLLOUT_CANARY; i <= ROLLOUT_SHADOW && !cold; i++) hold(&other, ids[i]);
+    road_open(&(struct predict_config){.timeout_ms = 2000, .resolve = resolve}, NULL);
 }
 
 static void open_road(enum manner manner)
@@ -115,30 +61,18 @@ static void open_road(enum manner manner)
 static int set_up(void **state)
 {
     (void)state;
-    redis_fixture_start();
+    road_begin();
     redis = redis_fixture_connect();
-    memset(&caller, 0, sizeof caller);
     memset(&trial, 0, sizeof trial);
     with_canary = with_shadow = false;
-    id_new(caller.tenant_id, "ten");
-    id_new(caller.key_id, "key");
-    id_new(gateway_inc, "inc_");
     for (size_t i = 0; i < ROLLOUT_ARMS; i++) id_new(ids[i], "ver");
     return 0;
-}
-
-static void close_road(void)
-{
-    if (!server) return;
-    server_drain(server, 2000);
-    server_free(server);
-    server = NULL;
 }
 
 static int tear_down(void **state)
 {
     (void)state;
-    close_road();
+    road_close();
     peer_stop(&primary);
     peer_stop(&other);
     redis_free(redis);
@@ -152,23 +86,15 @@ static void set_shadow(double share, double tolerance)
     trial.shadow_tolerance = tolerance;
 }
 
-static void ask(struct client *c)
-{
-    char text[256];
-    snprintf(text, sizeof text, "POST /sums HTTP/1.1\r\nHost: t\r\nContent-Length: %zu\r\n\r\n%s",
-             strlen(body), body);
-    client_text(c, text);
-}
-
 /* One after another on one connection. The status of the last. */
 static int call(int times, const char *expected)
 {
     struct client c;
     int status = 0;
-    client_open(&c, port);
+    client_open(&c, road_port);
     for (int i = 0; i < times; i++) {
         struct reply r;
-        ask(&c);
+        send_post(&c, "/tfs/sums", tfs);
         client_reply(&c, &r, false);
         status = r.status;
         if (expected && (r.status != 200 || strcmp(r.body.data, expected) != 0))
@@ -193,7 +119,7 @@ static struct rollout_counts counts(void)
 {
     struct rollout_id id = {.model = "sums", .alias = "live", .etag = 5};
     struct rollout_counts sum = {0};
-    memcpy(id.tenant_id, caller.tenant_id, ID_MAX);
+    memcpy(id.tenant_id, road_caller.tenant_id, ID_MAX);
     assert_int_equal(rollout_read(redis, &id, add_writer, &sum, NULL), 0);
     return sum;
 }
@@ -257,11 +183,11 @@ static void a_shadow_that_agrees_is_compared_and_nothing_else(void **state)
 
 static void expect_usage(enum rollout_arm arm, int64_t requests)
 {
-    wait_usage(gateway_inc, ids[arm], requests);
-    struct usage_total t = usage_in_redis(gateway_inc, ids[arm]);
+    wait_usage(road_inc, ids[arm], requests);
+    struct usage_total t = usage_in_redis(road_inc, ids[arm]);
     assert_int_equal(t.rows, 2 * requests);
     assert_int_equal(t.compute_us, 2 * requests * PEER_ROW_US);
-    assert_string_equal(t.tenant_id, caller.tenant_id);
+    assert_string_equal(t.tenant_id, road_caller.tenant_id);
 }
 
 static void a_shadow_is_billed_for_what_it_computed_as_the_primary_is(void **state)
@@ -307,13 +233,13 @@ static void what_a_shadow_computed_last_is_billed_though_the_gateway_stops(void 
     open_road(ANSWER);
     char key[USAGE_KEY_MAX];
     link_up_first();
-    usage_counting_key(key, gateway_inc);
+    usage_counting_key(key, road_inc);
     wait_until(has_said_that_it_counts, key, "the gateway never said that it counts");
     assert_int_equal(redis_fixture_int("DEL %s", key), 1);
     wait_until(has_said_that_it_counts, key, "the gateway never said again that it counts");
     call(1, right);
     wait_counts(primary.popped, primary.popped);
-    close_road();
+    road_close();
     expect_usage(ROLLOUT_SHADOW, other.popped);
     expect_usage(ROLLOUT_PRIMARY, primary.popped);
 }
@@ -469,8 +395,8 @@ static void a_client_that_leaves_a_late_call_tells_that_it_was_slow(void **state
     trial.slow_us = 1;
     open_road(ANSWER);
     primary.manner = SWALLOW;
-    client_open(&c, port);
-    ask(&c);
+    client_open(&c, road_port);
+    send_post(&c, "/tfs/sums", tfs);
     wait_until(has_popped, &primary, "the call never came");
     client_close(&c);
     struct rollout_counts seen = wait_counts(1, 0);
@@ -486,7 +412,7 @@ static void an_emptied_redis_has_all_counts_again_after_the_next_call(void **sta
     wait_counts(5, 0);
     struct rollout_id id = {.model = "sums", .alias = "live", .etag = 5};
     char key[ROLLOUT_KEY_MAX];
-    memcpy(id.tenant_id, caller.tenant_id, ID_MAX);
+    memcpy(id.tenant_id, road_caller.tenant_id, ID_MAX);
     rollout_key(key, &id);
     assert_int_equal(redis_fixture_int("DEL %s", key), 1);
     call(1, right);

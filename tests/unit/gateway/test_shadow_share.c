@@ -9,38 +9,25 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include "gateway/http/server.h"
-#include "gateway/predict/predict.h"
 #include "gateway/predict/shadow.h"
-#include "queue/placement.h"
-#include "tests/unit/gateway/http_client.h"
-#include "tests/unit/gateway/predict_peer.h"
-#include "tests/unit/queue/redis_fixture.h"
+#include "tests/unit/gateway/road_scene.h"
 
 /* A wide row has 1 MiB. */
 enum { TENANTS = 3, KEEPERS = 6, CALLS = 10, WIDE = 1 << 18, WIDE_ROWS = 3, PATIENT_MS = 60000 };
 
-static const char narrow_json[] = "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,2]}],"
-                                  "\"outputs\":[{\"name\":\"sum\",\"datatype\":\"FP32\",\"shape\":[-1]}]}";
 static char wide_json[256];
 
-static struct server *server;
-static struct predict *road;
 static struct predict_caller callers[TENANTS];
-static char inc[ID_MAX], own_id[ID_MAX], shadow_id[ID_MAX];
-static int port;
+static char own_id[ID_MAX], shadow_id[ID_MAX];
 static struct peer primary, keepers[KEEPERS];
 static size_t keepers_len;
-static struct redis *redis;
 
 static struct route_answer version_of(const struct model_ref *ref, int64_t number, const char *version_id)
 {
-    bool wide = strcmp(ref->model, "wide") == 0;
-    struct route_answer a = {
-        .version = number, .bytes = 100, .signature_json = wide ? wide_json : narrow_json};
-    a.signature_len = strlen(a.signature_json);
-    snprintf(a.model, sizeof a.model, "%s", ref->model);
-    memcpy(a.version_id, version_id, ID_MAX);
+    struct route_answer a = road_answer(ref, number, version_id);
+    if (strcmp(ref->model, "wide") != 0) return a;
+    a.signature_json = wide_json;
+    a.signature_len = strlen(wide_json);
     return a;
 }
 
@@ -56,24 +43,6 @@ static void resolve(void *arg, struct predict *p, struct route_lookup *lookup, c
     predict_route_done(p, lookup, 0, &a, NULL);
 }
 
-static int loop_init(void **ctx, struct loop *loop, int index, void *arg, struct err *e)
-{
-    (void)arg;
-    struct predict_config c = {.loop_index = index,
-                               .inc = inc,
-                               .redis = redis_fixture_start(),
-                               .timeout_ms = PATIENT_MS,
-                               .resolve = resolve};
-    int rc = predict_create(&road, loop, &c, e);
-    *ctx = road;
-    return rc;
-}
-
-static void loop_done(void *ctx)
-{
-    predict_free(ctx);
-}
-
 /* /<tenant's number>/<model> */
 static void on_request(struct exchange *x, void *ctx)
 {
@@ -86,19 +55,10 @@ static void on_request(struct exchange *x, void *ctx)
 /* So many workers hold the shadow, and never answer. */
 static void open_road(size_t n)
 {
-    struct server_config c = {.listeners = {{.address = "127.0.0.1:0"}}, .listeners_len = 1, .loops = 1};
-    struct err e = {0};
-    c.on_request = on_request;
-    c.loop_init = loop_init;
-    c.loop_free = loop_done;
-    peer_start(&primary, ANSWER, false);
-    assert_int_equal(placement_announce(redis, own_id, primary.inc, NULL), 0);
-    for (keepers_len = 0; keepers_len < n; keepers_len++) {
-        peer_start(&keepers[keepers_len], SWALLOW, false);
-        assert_int_equal(placement_announce(redis, shadow_id, keepers[keepers_len].inc, NULL), 0);
-    }
-    if (server_create(&server, &c, &e) || server_start(server, &e)) fail_msg("%s", e.message);
-    port = server_port(server, 0);
+    holder_start(&primary, ANSWER, own_id);
+    for (keepers_len = 0; keepers_len < n; keepers_len++)
+        holder_start(&keepers[keepers_len], SWALLOW, shadow_id);
+    road_open(&(struct predict_config){.timeout_ms = PATIENT_MS, .resolve = resolve}, on_request);
 }
 
 static int set_up(void **state)
@@ -108,15 +68,12 @@ static int set_up(void **state)
              "{\"inputs\":[{\"name\":\"input\",\"datatype\":\"FP32\",\"shape\":[-1,%d]}],"
              "\"outputs\":[{\"name\":\"sum\",\"datatype\":\"FP32\",\"shape\":[-1]}]}",
              WIDE);
-    redis_fixture_start();
-    redis_fixture_flush();
-    redis = redis_fixture_connect();
+    road_begin();
     memset(callers, 0, sizeof callers);
     for (int i = 0; i < TENANTS; i++) {
         id_new(callers[i].tenant_id, "ten");
         id_new(callers[i].key_id, "key");
     }
-    id_new(inc, "inc_");
     id_new(own_id, "ver");
     id_new(shadow_id, "ver");
     return 0;
@@ -125,11 +82,9 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    server_drain(server, 2000);
-    server_free(server);
+    road_close();
     peer_stop(&primary);
     for (size_t i = 0; i < keepers_len; i++) peer_stop(&keepers[i]);
-    redis_free(redis);
     return 0;
 }
 
@@ -137,7 +92,7 @@ static void call(int times, int tenant, const char *model, const struct buf *bod
 {
     struct client c;
     struct buf head = {0};
-    client_open(&c, port);
+    client_open(&c, road_port);
     buf_printf(&head, "POST /%d/%s HTTP/1.1\r\nHost: t\r\nContent-Length: %zu\r\n\r\n", tenant, model,
                body->len);
     for (int i = 0; i < times; i++) {

@@ -222,14 +222,20 @@ void aid_flowers(struct buf *out, size_t rows, uint64_t seed)
     }
 }
 
-int aid_settle(struct resolved **out, const char *text, const struct schema *train, struct err *e)
+int aid_settle_tested(struct resolved **out, const char *text, const struct schema *train,
+                      const struct schema *test, struct err *e)
 {
     cJSON *node = aid_json(text);
     struct spec *s = NULL;
     *out = NULL;
     int rc = spec_parse(&s, node, "spec", e);
     cJSON_Delete(node);
-    if (!rc) rc = spec_resolve(out, s, train, NULL, e);
+    if (!rc) rc = spec_resolve(out, s, train, test, e);
     spec_free(s);
     return rc;
+}
+
+int aid_settle(struct resolved **out, const char *text, const struct schema *train, struct err *e)
+{
+    return aid_settle_tested(out, text, train, NULL, e);
 }

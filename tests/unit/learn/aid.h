@@ -26,6 +26,8 @@ void aid_idx(struct buf *out, int rank, const uint32_t *dim, const uint8_t *data
 
 /* The spec settled against a schema. */
 int aid_settle(struct resolved **out, const char *text, const struct schema *train, struct err *e);
+int aid_settle_tested(struct resolved **out, const char *text, const struct schema *train,
+                      const struct schema *test, struct err *e); /* and a test dataset's; NULL: none */
 
 /* A training run over CSV texts, or over IDX files. */
 struct aid_run {

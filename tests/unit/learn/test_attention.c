@@ -11,7 +11,7 @@
 #include "learn/model.h"
 #include "tensor/plan.h"
 #include "tensor/run.h"
-#include "tests/unit/learn/aid.h"
+#include "tests/unit/learn/settle_aid.h"
 
 enum { STEPS = 20, WORDS = 50, CLASSES = 2 };
 
@@ -69,9 +69,7 @@ static char *architecture(const char *layers)
 static struct resolved *settled(const char *layers, const struct schema *s)
 {
     char *text = architecture(layers);
-    struct err e = {0};
-    struct resolved *r = NULL;
-    if (aid_settle(&r, text, s, &e)) fail_msg("%s: %s %s", text, e.field, e.message);
+    struct resolved *r = settle(text, s);
     mem_free(text);
     return r;
 }
@@ -110,39 +108,17 @@ static const struct {
 };
 enum { N_NETWORKS = sizeof networks / sizeof networks[0] };
 
-static size_t plan_total(const struct graph *g, enum plan_mode mode, int64_t rows)
-{
-    struct plan_options o = {
-        .mode = mode, .max_batch = rows, .keep_outputs = true, .optim = optim_defaults(OPTIM_ADAM)};
-    struct plan *p = NULL;
-    struct err e = {0};
-    if (plan_create(&p, g, &o, &e)) fail_msg("%s: %s", e.field, e.message);
-    size_t total = plan_bytes(p)->total;
-    plan_free(p);
-    return total;
-}
-
 static void each_network_has_kerass_parameters_and_fits_the_estimate(void **state)
 {
     struct schema *s = schema_of(STEPS);
     (void)state;
     for (size_t i = 0; i < N_NETWORKS; i++) {
         struct resolved *r = settled(networks[i].layers, s);
-        struct graph *g = NULL;
-        struct err e = {0};
         int64_t behind = (r->layers[r->n_layers - 1].in.dim[0] + 1) * CLASSES;
-        if (family_graph(&g, r, &e)) fail_msg("%s: %s %s", networks[i].layers, e.field, e.message);
         if (r->estimate.parameters != networks[i].parameters + behind)
             fail_msg("%s: %lld parameters, not %lld", networks[i].layers, (long long)r->estimate.parameters,
                      (long long)(networks[i].parameters + behind));
-        assert_int_equal(graph_param_scalars(g), r->estimate.parameters);
-        double flops = (double)graph_flops(g, 1) / (double)r->estimate.flops_per_row;
-        if (!(flops > 0.5 && flops < 2)) fail_msg("%s: FLOPs are off by %g", networks[i].layers, flops);
-        size_t need = plan_total(g, PLAN_TRAIN, r->training.batch_size) + plan_total(g, PLAN_INFER, 256);
-        assert_true(need <= r->estimate.memory_bytes);
-        assert_true(r->estimate.memory_bytes <= 4 * need + ((uint64_t)96 << 20));
-        assert_true(plan_total(g, PLAN_INFER, 128) <= r->estimate.model_bytes);
-        graph_free(g);
+        settle_graph(r, networks[i].layers);
         resolved_free(r);
     }
     schema_free(s);
@@ -153,25 +129,10 @@ static void long_rows_keep_within_the_estimated_memory(void **state)
 {
     struct schema *s = schema_of(1000);
     struct resolved *r = settled(networks[0].layers, s);
-    struct graph *g = NULL;
-    struct err e = {0};
     (void)state;
-    assert_int_equal(family_graph(&g, r, &e), 0);
-    size_t need = plan_total(g, PLAN_TRAIN, r->training.batch_size) + plan_total(g, PLAN_INFER, 256);
-    assert_true(need <= r->estimate.memory_bytes);
-    assert_true(plan_total(g, PLAN_INFER, 128) <= r->estimate.model_bytes);
-    graph_free(g);
+    settle_graph(r, networks[0].layers);
     resolved_free(r);
     schema_free(s);
-}
-
-static char *settled_text(const struct resolved *r, const struct schema *s)
-{
-    struct buf b = {0};
-    struct json_writer w;
-    jw_init(&w, &b);
-    resolved_to_json(r, s, &w);
-    return buf_steal(&b);
 }
 
 static void what_was_settled_is_written_so_that_it_settles_again(void **state)
@@ -179,17 +140,9 @@ static void what_was_settled_is_written_so_that_it_settles_again(void **state)
     struct schema *s = schema_of(STEPS);
     (void)state;
     for (size_t i = 0; i < N_NETWORKS; i++) {
-        struct resolved *r = settled(networks[i].layers, s), *again = NULL;
-        struct err e = {0};
-        char *first = settled_text(r, s);
-        if (aid_settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
-        char *second = settled_text(again, s);
-        assert_string_equal(first, second);
-        assert_int_equal(again->estimate.memory_bytes, r->estimate.memory_bytes);
-        mem_free(first);
-        mem_free(second);
+        struct resolved *r = settled(networks[i].layers, s);
+        settle_again(r, s);
         resolved_free(r);
-        resolved_free(again);
     }
     schema_free(s);
 }
@@ -254,12 +207,7 @@ static void layers_that_do_not_fit_say_what_would(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof misfits / sizeof misfits[0]; i++) {
         char *text = architecture(misfits[i][0]);
-        struct err e = {0};
-        struct resolved *r = NULL;
-        if (aid_settle(&r, text, s, &e) == 0) fail_msg("accepted: %s", text);
-        if (strcmp(e.field, misfits[i][1]) != 0 || (misfits[i][2] && strcmp(e.message, misfits[i][2]) != 0))
-            fail_msg("%s\n  gave %s: %s\n  not  %s: %s", text, e.field, e.message, misfits[i][1],
-                     misfits[i][2] ? misfits[i][2] : "");
+        settle_refused(text, s, misfits[i][1], misfits[i][2]);
         mem_free(text);
     }
     schema_free(s);

@@ -298,16 +298,9 @@ static void what_is_measured_is_never_augmented(void **state)
 static int settle(struct resolved **out, const struct schema *schema, const char *augmentation, struct err *e)
 {
     char text[512];
-    struct spec *s = NULL;
-    *out = NULL;
     snprintf(text, sizeof text, "{%s\"training\":{\"augmentation\":%s}}",
              schema_find(schema, "kind") ? "\"target\":\"kind\"," : "", augmentation);
-    cJSON *node = aid_json(text);
-    int rc = spec_parse(&s, node, "spec", e);
-    cJSON_Delete(node);
-    if (!rc) rc = spec_resolve(out, s, schema, NULL, e);
-    spec_free(s);
-    return rc;
+    return aid_settle(out, text, schema, e);
 }
 
 static struct schema *images_of(int rank, const uint32_t *dim)

@@ -9,7 +9,7 @@
 #include "learn/family.h"
 #include "learn/model.h"
 #include "tensor/plan.h"
-#include "tests/unit/learn/aid.h"
+#include "tests/unit/learn/settle_aid.h"
 
 enum { ROWS = 200, CLASSES = 10 };
 
@@ -158,9 +158,7 @@ enum { N_NETWORKS = sizeof networks / sizeof networks[0] };
 static struct resolved *network(size_t i, const struct schema *s)
 {
     char *text = architecture(networks[i].layers);
-    struct err e = {0};
-    struct resolved *r = NULL;
-    if (aid_settle(&r, text, s, &e)) fail_msg("%s: %s %s", text, e.field, e.message);
+    struct resolved *r = settle(text, s);
     mem_free(text);
     return r;
 }
@@ -197,36 +195,10 @@ static void each_kind_has_the_shape_and_parameters_that_keras_gives_it(void **st
     each_network(check_shapes);
 }
 
-static size_t plan_total(const struct graph *g, enum plan_mode mode, int64_t rows)
-{
-    struct plan_options o = {
-        .mode = mode, .max_batch = rows, .keep_outputs = true, .optim = optim_defaults(OPTIM_ADAM)};
-    struct plan *p = NULL;
-    struct err e = {0};
-    if (plan_create(&p, g, &o, &e)) fail_msg("%s: %s", e.field, e.message);
-    size_t total = plan_bytes(p)->total;
-    plan_free(p);
-    return total;
-}
-
 static void check_graph(size_t i, const struct resolved *r, const struct schema *s)
 {
-    struct graph *g = NULL;
-    struct err e = {0};
     (void)s;
-    if (family_graph(&g, r, &e)) fail_msg("%s: %s %s", networks[i].layers, e.field, e.message);
-    assert_int_equal(graph_param_scalars(g), r->estimate.parameters);
-    double flops = (double)graph_flops(g, 1) / (double)r->estimate.flops_per_row;
-    if (!(flops > 0.5 && flops < 2)) fail_msg("%s: FLOPs are off by %g", networks[i].layers, flops);
-    size_t need = plan_total(g, PLAN_TRAIN, r->training.batch_size) + plan_total(g, PLAN_INFER, 256);
-    if (need > r->estimate.memory_bytes || r->estimate.memory_bytes > 4 * need + ((uint64_t)96 << 20))
-        fail_msg("%s: %zu bytes, estimated %llu", networks[i].layers, need,
-                 (unsigned long long)r->estimate.memory_bytes);
-    need = plan_total(g, PLAN_INFER, 128);
-    if (need > r->estimate.model_bytes)
-        fail_msg("%s: a loaded version takes %zu bytes, estimated %llu", networks[i].layers, need,
-                 (unsigned long long)r->estimate.model_bytes);
-    graph_free(g);
+    settle_graph(r, networks[i].layers);
 }
 
 static void the_graph_has_what_was_settled_and_fits_the_estimated_memory(void **state)
@@ -235,27 +207,10 @@ static void the_graph_has_what_was_settled_and_fits_the_estimated_memory(void **
     each_network(check_graph);
 }
 
-static char *settled_text(const struct resolved *r, const struct schema *s)
-{
-    struct buf b = {0};
-    struct json_writer w;
-    jw_init(&w, &b);
-    resolved_to_json(r, s, &w);
-    return buf_steal(&b);
-}
-
 static void check_writing(size_t i, const struct resolved *r, const struct schema *s)
 {
-    struct resolved *again = NULL;
-    struct err e = {0};
-    char *first = settled_text(r, s);
     (void)i;
-    if (aid_settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
-    char *second = settled_text(again, s);
-    assert_string_equal(first, second);
-    mem_free(first);
-    mem_free(second);
-    resolved_free(again);
+    settle_again(r, s);
 }
 
 static void what_was_settled_is_written_so_that_it_settles_again(void **state)
@@ -266,101 +221,90 @@ static void what_was_settled_is_written_so_that_it_settles_again(void **state)
 
 /* ---- refusals ---- */
 
-static void expect_refusals(const struct schema *s, const char *const (*corpus)[3], size_t n)
+static void expect_refusal(const char *layers, const struct schema *s, const char *field, const char *message)
 {
-    for (size_t i = 0; i < n; i++) {
-        char *text = architecture(corpus[i][0]);
-        struct err e = {0};
-        struct resolved *r = NULL;
-        if (aid_settle(&r, text, s, &e) == 0) fail_msg("accepted: %s", text);
-        if (strcmp(e.field, corpus[i][1]) != 0 || strcmp(e.message, corpus[i][2]) != 0)
-            fail_msg("%s\n  gave %s: %s\n  not  %s: %s", text, e.field, e.message, corpus[i][1],
-                     corpus[i][2]);
-        mem_free(text);
-    }
+    char *text = architecture(layers);
+    settle_refused(text, s, field, message);
+    mem_free(text);
 }
+
+/* Layers, the field at fault, and what is said of it. */
+static const char *const misfits[][3] = {
+    {L("Conv2D", ",\"filters\":8,\"kernel_size\":3"), "spec.architecture[0]",
+     "layer \"conv2d_1\" (Conv2D) takes rows of shape [height, width, channels], not [28, 28]; put "
+     "{\"layer\":\"Reshape\",\"target_shape\":[28, 28, 1]} before it"},
+    {L("Flatten", "") "," L("LSTM", ",\"units\":8"), "spec.architecture[1]",
+     "layer \"lstm_1\" (LSTM) takes rows of shape [steps, features], not [784]; put "
+     "{\"layer\":\"Reshape\",\"target_shape\":[784, 1]} before it"},
+    {CHANNEL L("GRU", ",\"units\":8"), "spec.architecture[1]",
+     "layer \"gru_1\" (GRU) takes rows of shape [steps, features], not [28, 28, 1]; put a Reshape layer "
+     "before it"},
+    {L("InputLayer", ",\"shape\":[28,28,1]"), "spec.architecture[0]",
+     "layer \"input_layer_1\": it declares rows of shape [28, 28, 1], but the dataset's rows have [28, "
+     "28]; "
+     "declare those, and put a Reshape layer with target_shape [28, 28, 1] behind it"},
+    {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":[3,29],\"name\":\"wide\""),
+     "spec.architecture[1].kernel_size",
+     "layer \"wide\": a window of 29 does not fit into 28 (its rows are 28 in dimension 2); make it "
+     "smaller, or "
+     "set padding to \"same\""},
+    {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":3,\"groups\":3"), "spec.architecture[1].groups",
+     "layer \"conv2d_1\": 3 groups do not divide 1 channels and 8 filters"},
+    {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":3,\"padding\":\"causal\""),
+     "spec.architecture[1].padding", "causal padding is for Conv1D; expected valid or same"},
+    {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":[3,3,3]"), "spec.architecture[1].kernel_size",
+     "expected a whole number from 1 to 4096, or a list of 2 of them"},
+    {CHANNEL L("Conv2D", ",\"filters\":8"), "spec.architecture[1].kernel_size",
+     "the field is missing; expected a whole number from 1 to 4096, or a list of 2 of them"},
+    {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":4096,\"dilation_rate\":2,\"padding\":\"same\""),
+     "spec.architecture[1].kernel_size",
+     "layer \"conv2d_1\": its window reaches over 8191; at most 4097 fit"},
+    {L("Conv1D", ",\"filters\":1048576,\"kernel_size\":4000,\"padding\":\"same\""), "spec.architecture[0]",
+     "layer \"conv1d_1\": 112000 × 1048576 weights are more than fit"},
+    {L("Reshape", ",\"target_shape\":[784,1]") "," L("Dense", ",\"units\":1048576"), "spec.architecture[1]",
+     "layer \"dense_1\": its rows of more than 268435456 numbers do not fit"},
+    {L("BatchNormalization", ",\"axis\":1"), "spec.architecture[0].axis",
+     "layer \"batch_normalization_1\" normalises axis 1; only the last one is offered, -1"},
+    {L("LSTM", ",\"units\":8,\"dropout\":0.5"), "spec.architecture[0].dropout", "only 0 is offered here"},
+    {L("LSTM", ",\"units\":8,\"activation\":\"relu\""), "spec.architecture[0].activation",
+     "only tanh is offered here"},
+    {L("LSTM", ",\"units\":8,\"seed\":1"), "spec.architecture[0].seed",
+     "there is no field 'spec.architecture[0].seed'; check its spelling or leave it out"},
+    {L("Bidirectional", ",\"units\":8"), "spec.architecture[0].layer",
+     "Bidirectional is a field here: {\"layer\":\"LSTM\",\"bidirectional\":true}"},
+    {L("Flatten", "") "," L("Embedding", "," IDS), "spec.architecture[1]",
+     "layer \"embedding_1\": an Embedding can only come first; it takes the dataset's whole numbers"},
+    {L("LSTM", ",\"units\":8,\"return_sequences\":true"), "spec.architecture[1]",
+     "layer \"dense_1\" gives rows of shape [28, 10]; put a Flatten layer before it"},
+};
 
 static void layers_that_do_not_fit_say_what_would(void **state)
 {
-    static const char *const corpus[][3] = {
-        {L("Conv2D", ",\"filters\":8,\"kernel_size\":3"), "spec.architecture[0]",
-         "layer \"conv2d_1\" (Conv2D) takes rows of shape [height, width, channels], not [28, 28]; put "
-         "{\"layer\":\"Reshape\",\"target_shape\":[28, 28, 1]} before it"},
-        {L("Flatten", "") "," L("LSTM", ",\"units\":8"), "spec.architecture[1]",
-         "layer \"lstm_1\" (LSTM) takes rows of shape [steps, features], not [784]; put "
-         "{\"layer\":\"Reshape\",\"target_shape\":[784, 1]} before it"},
-        {CHANNEL L("GRU", ",\"units\":8"), "spec.architecture[1]",
-         "layer \"gru_1\" (GRU) takes rows of shape [steps, features], not [28, 28, 1]; put a Reshape layer "
-         "before it"},
-        {L("InputLayer", ",\"shape\":[28,28,1]"), "spec.architecture[0]",
-         "layer \"input_layer_1\": it declares rows of shape [28, 28, 1], but the dataset's rows have [28, "
-         "28]; "
-         "declare those, and put a Reshape layer with target_shape [28, 28, 1] behind it"},
-        {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":[3,29],\"name\":\"wide\""),
-         "spec.architecture[1].kernel_size",
-         "layer \"wide\": a window of 29 does not fit into 28 (its rows are 28 in dimension 2); make it "
-         "smaller, or "
-         "set padding to \"same\""},
-        {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":3,\"groups\":3"), "spec.architecture[1].groups",
-         "layer \"conv2d_1\": 3 groups do not divide 1 channels and 8 filters"},
-        {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":3,\"padding\":\"causal\""),
-         "spec.architecture[1].padding", "causal padding is for Conv1D; expected valid or same"},
-        {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":[3,3,3]"), "spec.architecture[1].kernel_size",
-         "expected a whole number from 1 to 4096, or a list of 2 of them"},
-        {CHANNEL L("Conv2D", ",\"filters\":8"), "spec.architecture[1].kernel_size",
-         "the field is missing; expected a whole number from 1 to 4096, or a list of 2 of them"},
-        {CHANNEL L("Conv2D", ",\"filters\":8,\"kernel_size\":4096,\"dilation_rate\":2,\"padding\":\"same\""),
-         "spec.architecture[1].kernel_size",
-         "layer \"conv2d_1\": its window reaches over 8191; at most 4097 fit"},
-        {L("Conv1D", ",\"filters\":1048576,\"kernel_size\":4000,\"padding\":\"same\""),
-         "spec.architecture[0]", "layer \"conv1d_1\": 112000 × 1048576 weights are more than fit"},
-        {L("Reshape", ",\"target_shape\":[784,1]") "," L("Dense", ",\"units\":1048576"),
-         "spec.architecture[1]", "layer \"dense_1\": its rows of more than 268435456 numbers do not fit"},
-        {L("BatchNormalization", ",\"axis\":1"), "spec.architecture[0].axis",
-         "layer \"batch_normalization_1\" normalises axis 1; only the last one is offered, -1"},
-        {L("LSTM", ",\"units\":8,\"dropout\":0.5"), "spec.architecture[0].dropout", "only 0 is offered here"},
-        {L("LSTM", ",\"units\":8,\"activation\":\"relu\""), "spec.architecture[0].activation",
-         "only tanh is offered here"},
-        {L("LSTM", ",\"units\":8,\"seed\":1"), "spec.architecture[0].seed",
-         "there is no field 'spec.architecture[0].seed'; check its spelling or leave it out"},
-        {L("Bidirectional", ",\"units\":8"), "spec.architecture[0].layer",
-         "Bidirectional is a field here: {\"layer\":\"LSTM\",\"bidirectional\":true}"},
-        {L("Flatten", "") "," L("Embedding", "," IDS), "spec.architecture[1]",
-         "layer \"embedding_1\": an Embedding can only come first; it takes the dataset's whole numbers"},
-        {L("LSTM", ",\"units\":8,\"return_sequences\":true"), "spec.architecture[1]",
-         "layer \"dense_1\" gives rows of shape [28, 10]; put a Flatten layer before it"},
-    };
     struct schema *s = images();
     (void)state;
-    expect_refusals(s, corpus, sizeof corpus / sizeof corpus[0]);
+    for (size_t i = 0; i < sizeof misfits / sizeof misfits[0]; i++)
+        expect_refusal(misfits[i][0], s, misfits[i][1], misfits[i][2]);
     schema_free(s);
 }
 
 static void an_embedding_takes_whole_numbers_below_its_size_only(void **state)
 {
-    static const char *const corpus[][3] = {
-        {L("Embedding", ",\"input_dim\":49,\"output_dim\":8") FLAT, "spec.architecture[0].input_dim",
-         "layer \"embedding_1\": \"features\" holds numbers up to 49; set input_dim to at least 50"},
-    };
+    static const char small[] = L("Embedding", ",\"input_dim\":49,\"output_dim\":8") FLAT;
+    static const char of_fractions[] = "{\"target\":\"kind\",\"architecture\":[" L("Embedding", "," IDS) FLAT
+        "," L("Dense", ",\"units\":2") "]}";
+    static const char standardised[] =
+        "{\"preprocess\":[{\"op\":\"standardise\"}],\"architecture\":[" L("Embedding", "," IDS) FLAT
+        "," L("Dense", ",\"units\":10") "]}";
     struct schema *s = words(), *csv = aid_csv("a,kind\n0.5,x\n1,y\n");
-    struct resolved *r = NULL;
-    struct err e = {0};
     (void)state;
-    expect_refusals(s, corpus, 1);
-    assert_int_equal(aid_settle(&r,
-                                "{\"target\":\"kind\",\"architecture\":[" L("Embedding", "," IDS) FLAT
-                                "," L("Dense", ",\"units\":2") "]}",
-                                csv, &e),
+    expect_refusal(
+        small, s, "spec.architecture[0].input_dim",
+        "layer \"embedding_1\": \"features\" holds numbers up to 49; set input_dim to at least 50");
+    assert_int_equal(settle_refused(of_fractions, csv, "spec.architecture[0]",
+                                    "layer \"embedding_1\" (Embedding) takes whole numbers from 0, without "
+                                    "gaps; \"a\" holds others"),
                      ERR_INVALID);
-    assert_string_equal(e.message,
-                        "layer \"embedding_1\" (Embedding) takes whole numbers from 0, without gaps; "
-                        "\"a\" holds others");
-    assert_int_equal(aid_settle(&r,
-                                "{\"preprocess\":[{\"op\":\"standardise\"}],\"architecture\":[" L(
-                                    "Embedding", "," IDS) FLAT "," L("Dense", ",\"units\":10") "]}",
-                                s, &e),
-                     ERR_INVALID);
-    assert_string_equal(e.field, "spec.preprocess");
+    assert_int_equal(settle_refused(standardised, s, "spec.preprocess", NULL), ERR_INVALID);
     schema_free(s);
     schema_free(csv);
 }
@@ -442,9 +386,7 @@ static void the_json_of_keras_networks_is_taken_as_it_is(void **state)
     struct schema *s = images();
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct resolved *r = NULL;
-        struct err e = {0};
-        if (aid_settle(&r, table[i].spec, s, &e)) fail_msg("%s: %s", e.field, e.message);
+        struct resolved *r = settle(table[i].spec, s);
         assert_int_equal(r->estimate.parameters, table[i].parameters);
         assert_int_equal(r->n_layers, table[i].layers);
         resolved_free(r);
@@ -468,12 +410,8 @@ static void what_keras_has_beyond_this_is_refused_by_path(void **state)
     };
     struct schema *s = images();
     (void)state;
-    for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++) {
-        struct resolved *r = NULL;
-        struct err e = {0};
-        if (aid_settle(&r, corpus[i][0], s, &e) == 0) fail_msg("accepted: %s", corpus[i][0]);
-        assert_string_equal(e.field, corpus[i][1]);
-    }
+    for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++)
+        settle_refused(corpus[i][0], s, corpus[i][1], NULL);
     schema_free(s);
 }
 

@@ -102,26 +102,35 @@ static void assess(struct aid_result *out, const struct aid_result *version, con
     if (rc != expected) fail_msg("%d: %s: %s", rc, e->field, e->message);
 }
 
+/* Trained with a test dataset, and assessed on it again: these numbers are the same to the bit. */
+static void train_and_assess(struct aid_result *trained, struct aid_result *again, const char *spec,
+                             const char *const *names, size_t n)
+{
+    struct buf csv = {0}, test = {0};
+    struct err e = {0};
+    aid_flowers(&csv, 200, 5);
+    aid_flowers(&test, 60, 6);
+    struct aid_run q = {.csv = csv.data, .test_csv = test.data, .spec = spec};
+    assert_int_equal(aid_train(trained, &q, &e), 0);
+    assess(again, trained, test.data, &e, 0);
+    for (size_t i = 0; i < n; i++) {
+        double a = aid_metric(trained, names[i]), b = aid_metric(again, names[i]);
+        if (!(a == b)) fail_msg("%s: %.17g when trained, %.17g now", names[i], a, b);
+    }
+    buf_dispose(&csv);
+    buf_dispose(&test);
+}
+
 static void a_version_scores_as_its_training_said(void **state)
 {
     (void)state;
     static const char *const names[] = {"loss",     "accuracy",        "auc",          "log_loss", "f1_macro",
                                         "f1_micro", "precision_macro", "recall_macro", "rows"};
-    struct buf csv = {0}, test = {0};
-    struct err e = {0};
     struct aid_result trained, again;
-    aid_flowers(&csv, 200, 5);
-    aid_flowers(&test, 60, 6);
-    struct aid_run q = {.csv = csv.data,
-                        .test_csv = test.data,
-                        .spec = "{\"target\":\"species\",\"training\":{\"epochs\":5,\"early_stopping\":{},"
-                                "\"validation_split\":0.2}}"};
-    assert_int_equal(aid_train(&trained, &q, &e), 0);
-    assess(&again, &trained, test.data, &e, 0);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        double a = aid_metric(&trained, names[i]), b = aid_metric(&again, names[i]);
-        if (!(a == b)) fail_msg("%s: %.17g when trained, %.17g now", names[i], a, b);
-    }
+    train_and_assess(&trained, &again,
+                     "{\"target\":\"species\",\"training\":{\"epochs\":5,\"early_stopping\":{},"
+                     "\"validation_split\":0.2}}",
+                     names, sizeof names / sizeof *names);
     assert_string_equal(jobs_text(again.metrics, "evaluated_on"), "dataset");
     char *x = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(trained.metrics, "confusion_matrix"));
     char *y = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(again.metrics, "confusion_matrix"));
@@ -130,32 +139,20 @@ static void a_version_scores_as_its_training_said(void **state)
     cJSON_free(y);
     aid_result_dispose(&trained);
     aid_result_dispose(&again);
-    buf_dispose(&csv);
-    buf_dispose(&test);
 }
 
 static void a_regression_scores_in_its_own_units_and_by_its_own_loss(void **state)
 {
     (void)state;
     static const char *const names[] = {"loss", "mse", "rmse", "mae", "r2"};
-    struct buf csv = {0}, test = {0};
-    struct err e = {0};
     struct aid_result trained, again;
-    aid_flowers(&csv, 200, 5);
-    aid_flowers(&test, 60, 6);
-    struct aid_run q = {.csv = csv.data,
-                        .test_csv = test.data,
-                        .spec = "{\"target\":\"a\",\"training\":{\"epochs\":5,\"loss\":\"huber\","
-                                "\"huber_delta\":0.3}}"};
-    assert_int_equal(aid_train(&trained, &q, &e), 0);
-    assess(&again, &trained, test.data, &e, 0);
-    for (size_t i = 0; i < 5; i++)
-        assert_true(aid_metric(&trained, names[i]) == aid_metric(&again, names[i]));
+    train_and_assess(&trained, &again,
+                     "{\"target\":\"a\",\"training\":{\"epochs\":5,\"loss\":\"huber\","
+                     "\"huber_delta\":0.3}}",
+                     names, sizeof names / sizeof *names);
     assert_true(aid_metric(&again, "loss") != aid_metric(&again, "mse"));
     aid_result_dispose(&trained);
     aid_result_dispose(&again);
-    buf_dispose(&csv);
-    buf_dispose(&test);
 }
 
 static void a_dataset_with_fewer_categories_means_the_same_by_them(void **state)

@@ -18,7 +18,7 @@
 #include "learn/translator.h"
 #include "tensor/layer.h"
 #include "tensor/plan.h"
-#include "tests/unit/learn/aid.h"
+#include "tests/unit/learn/settle_aid.h"
 
 #define L(name, fields) "{\"layer\":\"" name "\"" fields "}"
 #define TOKENS          L("TokenAndPositionEmbedding", ",\"embedding_dim\":24,\"mask_zero\":true")
@@ -55,97 +55,69 @@ static struct schema *schema_of_words(void)
 
 /* ---- specs ---- */
 
+/* Specs, the field at fault, and what is said of it (NULL: any words). */
+static const char *const misfits[][3] = {
+    {SPEC("\"encoder\":[" TOKENS "]", ""), "spec.architecture.decoder", NULL},
+    {SPEC(ENCODER ",\"decoder\":[" TOKENS "]", ""), "spec.architecture.decoder[0]",
+     "no layer of the decoder looks at what the encoder gives; put a TransformerDecoder there"},
+    {SPEC(ENCODER ",\"decoder\":[" TOKENS
+                  "," L("TransformerEncoder", ",\"intermediate_dim\":8,\"num_heads\":2") "," CROSS "]",
+          ""),
+     "spec.architecture.decoder[1]", NULL},
+    {SPEC(ENCODER ",\"decoder\":[" TOKENS "," CROSS "," L(
+              "Residual", ",\"layers\":[" L("MultiHeadAttention", ",\"num_heads\":2,\"key_dim\":8") "]") "]",
+          ""),
+     "spec.architecture.decoder[2].layers[0]",
+     "layer \"multi_head_attention_1\": in a decoder no step may see a later one, which a "
+     "MultiHeadAttention like this lets it; use TransformerDecoder, MultiHeadAttention with "
+     "use_causal_mask, a recurrent layer of one direction, or Conv1D with causal padding and strides of "
+     "1"},
+    {SPEC(ENCODER ",\"decoder\":[" TOKENS "," CROSS
+                  "," L("LSTM", ",\"units\":8,\"bidirectional\":true,\"return_sequences\":true") "]",
+          ""),
+     "spec.architecture.decoder[2]", NULL},
+    {SPEC(ENCODER ",\"decoder\":[" TOKENS "," CROSS "," L("Flatten", "") "]", ""),
+     "spec.architecture.decoder[2]",
+     "layer \"flatten_1\" gives rows of shape [168]; expected [steps, features]"},
+    {SPEC("\"encoder\":[" L("Dense", ",\"units\":8") "]," DECODER, ""), "spec.architecture.encoder[0]",
+     "layer \"dense_1\": the first layer for texts is an Embedding"},
+    {SPEC("\"encoder\":[" L("Embedding", ",\"output_dim\":8,\"input_dim\":39") "]," DECODER, ""),
+     "spec.architecture.encoder[0].input_dim",
+     "layer \"embedding_1\": the vocabulary may hold 40 numbers; set input_dim to that, or leave it out"},
+    {SPEC(ENCODER "," DECODER, ",\"training\":{\"loss\":\"mse\"}"), "spec.training.loss",
+     "this loss does not fit texts; expected sparse_categorical_crossentropy"},
+    {SPEC(ENCODER "," DECODER, ",\"training\":{\"loss\":\"huber\"}"), "spec.training.loss", NULL},
+    {SPEC(ENCODER "," DECODER, ",\"training\":{\"label_smoothing\":0.1}"), "spec.training.label_smoothing",
+     "label smoothing is not offered for seq2seq"},
+    {SPEC(ENCODER "," DECODER, ",\"task\":\"classification\""), "spec.task",
+     "the task of seq2seq is sequence"},
+    {"{\"task\":\"sequence\",\"target\":\"out\"}", "spec.task", "the task sequence is for seq2seq"},
+    {"{\"family\":\"seq2seq\",\"target\":\"out\",\"preprocess\":[{\"op\":\"one_hot\"}]}",
+     "spec.preprocess[0]", "of the steps only tokenise is for texts"},
+    {"{\"family\":\"seq2seq\",\"target\":\"out\",\"preprocess\":[{\"op\":\"tokenise\",\"columns\":[\"x\"]"
+     "}]}",
+     "spec.preprocess[0]", "\"x\" is neither the feature nor the target"},
+    {"{\"family\":\"seq2seq\",\"target\":\"out\",\"architecture\":[]}", "spec.architecture", NULL},
+};
+
 static void pairs_that_cannot_be_learnt_say_why(void **state)
 {
-    static const char *const corpus[][3] = {
-        {SPEC("\"encoder\":[" TOKENS "]", ""), "spec.architecture.decoder", NULL},
-        {SPEC(ENCODER ",\"decoder\":[" TOKENS "]", ""), "spec.architecture.decoder[0]",
-         "no layer of the decoder looks at what the encoder gives; put a TransformerDecoder there"},
-        {SPEC(ENCODER ",\"decoder\":[" TOKENS
-                      "," L("TransformerEncoder", ",\"intermediate_dim\":8,\"num_heads\":2") "," CROSS "]",
-              ""),
-         "spec.architecture.decoder[1]", NULL},
-        {SPEC(ENCODER ",\"decoder\":[" TOKENS "," CROSS
-                      "," L("Residual", ",\"layers\":[" L("MultiHeadAttention",
-                                                          ",\"num_heads\":2,\"key_dim\":8") "]") "]",
-              ""),
-         "spec.architecture.decoder[2].layers[0]",
-         "layer \"multi_head_attention_1\": in a decoder no step may see a later one, which a "
-         "MultiHeadAttention like this lets it; use TransformerDecoder, MultiHeadAttention with "
-         "use_causal_mask, a recurrent layer of one direction, or Conv1D with causal padding and strides of "
-         "1"},
-        {SPEC(ENCODER ",\"decoder\":[" TOKENS "," CROSS
-                      "," L("LSTM", ",\"units\":8,\"bidirectional\":true,\"return_sequences\":true") "]",
-              ""),
-         "spec.architecture.decoder[2]", NULL},
-        {SPEC(ENCODER ",\"decoder\":[" TOKENS "," CROSS "," L("Flatten", "") "]", ""),
-         "spec.architecture.decoder[2]",
-         "layer \"flatten_1\" gives rows of shape [168]; expected [steps, features]"},
-        {SPEC("\"encoder\":[" L("Dense", ",\"units\":8") "]," DECODER, ""), "spec.architecture.encoder[0]",
-         "layer \"dense_1\": the first layer for texts is an Embedding"},
-        {SPEC("\"encoder\":[" L("Embedding", ",\"output_dim\":8,\"input_dim\":39") "]," DECODER, ""),
-         "spec.architecture.encoder[0].input_dim",
-         "layer \"embedding_1\": the vocabulary may hold 40 numbers; set input_dim to that, or leave it out"},
-        {SPEC(ENCODER "," DECODER, ",\"training\":{\"loss\":\"mse\"}"), "spec.training.loss",
-         "this loss does not fit texts; expected sparse_categorical_crossentropy"},
-        {SPEC(ENCODER "," DECODER, ",\"training\":{\"loss\":\"huber\"}"), "spec.training.loss", NULL},
-        {SPEC(ENCODER "," DECODER, ",\"training\":{\"label_smoothing\":0.1}"),
-         "spec.training.label_smoothing", "label smoothing is not offered for seq2seq"},
-        {SPEC(ENCODER "," DECODER, ",\"task\":\"classification\""), "spec.task",
-         "the task of seq2seq is sequence"},
-        {"{\"task\":\"sequence\",\"target\":\"out\"}", "spec.task", "the task sequence is for seq2seq"},
-        {"{\"family\":\"seq2seq\",\"target\":\"out\",\"preprocess\":[{\"op\":\"one_hot\"}]}",
-         "spec.preprocess[0]", "of the steps only tokenise is for texts"},
-        {"{\"family\":\"seq2seq\",\"target\":\"out\",\"preprocess\":[{\"op\":\"tokenise\",\"columns\":[\"x\"]"
-         "}]}",
-         "spec.preprocess[0]", "\"x\" is neither the feature nor the target"},
-        {"{\"family\":\"seq2seq\",\"target\":\"out\",\"architecture\":[]}", "spec.architecture", NULL},
-    };
     struct schema *s = schema_of_words();
     (void)state;
-    for (size_t i = 0; i < sizeof corpus / sizeof corpus[0]; i++) {
-        struct err e = {0};
-        struct resolved *r = NULL;
-        if (aid_settle(&r, corpus[i][0], s, &e) == 0) fail_msg("accepted: %s", corpus[i][0]);
-        if (strcmp(e.field, corpus[i][1]) != 0 || (corpus[i][2] && strcmp(e.message, corpus[i][2]) != 0))
-            fail_msg("%s\n  gave %s: %s\n  not  %s: %s", corpus[i][0], e.field, e.message, corpus[i][1],
-                     corpus[i][2] ? corpus[i][2] : "");
-    }
+    for (size_t i = 0; i < sizeof misfits / sizeof misfits[0]; i++)
+        settle_refused(misfits[i][0], s, misfits[i][1], misfits[i][2]);
     schema_free(s);
 }
 
 static void numbers_are_no_texts(void **state)
 {
     struct schema *s = aid_csv("in,out\n1,a\n2,b\n3,a\n");
-    struct resolved *r = NULL;
-    struct err e = {0};
     (void)state;
-    assert_int_equal(aid_settle(&r, "{\"family\":\"seq2seq\",\"target\":\"out\"}", s, &e), ERR_INVALID);
-    assert_string_equal(e.field, "spec.features");
-    assert_int_equal(aid_settle(&r, "{\"family\":\"seq2seq\",\"target\":\"in\"}", s, &e), ERR_INVALID);
-    assert_string_equal(e.field, "spec.target");
+    static const char out[] = "{\"family\":\"seq2seq\",\"target\":\"out\"}";
+    static const char in[] = "{\"family\":\"seq2seq\",\"target\":\"in\"}";
+    assert_int_equal(settle_refused(out, s, "spec.features", NULL), ERR_INVALID);
+    assert_int_equal(settle_refused(in, s, "spec.target", NULL), ERR_INVALID);
     schema_free(s);
-}
-
-static size_t plan_total(const struct graph *g, enum plan_mode mode, int64_t rows)
-{
-    struct plan_options o = {
-        .mode = mode, .max_batch = rows, .keep_outputs = true, .optim = optim_defaults(OPTIM_ADAM)};
-    struct plan *p = NULL;
-    struct err e = {0};
-    if (plan_create(&p, g, &o, &e)) fail_msg("%s: %s", e.field, e.message);
-    size_t total = plan_bytes(p)->total;
-    plan_free(p);
-    return total;
-}
-
-static char *settled_text(const struct resolved *r, const struct schema *s)
-{
-    struct buf b = {0};
-    struct json_writer w;
-    jw_init(&w, &b);
-    resolved_to_json(r, s, &w);
-    return buf_steal(&b);
 }
 
 /* Given and by default: what is settled settles again, and the graph has what was promised. */
@@ -156,26 +128,10 @@ static void a_pair_settles_to_what_its_graph_takes(void **state)
     struct schema *s = schema_of_words();
     (void)state;
     for (size_t i = 0; i < 2; i++) {
-        struct resolved *r = NULL, *again = NULL;
-        struct graph *g = NULL;
-        struct err e = {0};
-        if (aid_settle(&r, specs[i], s, &e)) fail_msg("%s: %s", e.field, e.message);
-        char *first = settled_text(r, s);
-        if (aid_settle(&again, first, s, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
-        char *second = settled_text(again, s);
-        assert_string_equal(first, second);
-        assert_int_equal(family_graph(&g, r, &e), 0);
-        assert_int_equal(graph_param_scalars(g), r->estimate.parameters);
-        double flops = (double)graph_flops(g, 1) / (double)r->estimate.flops_per_row;
-        if (!(flops > 0.5 && flops < 2)) fail_msg("FLOPs are off by %g", flops);
-        size_t need = plan_total(g, PLAN_TRAIN, r->training.batch_size) + plan_total(g, PLAN_INFER, 256);
-        assert_true(need <= r->estimate.memory_bytes);
-        assert_true(plan_total(g, PLAN_INFER, 128) <= r->estimate.model_bytes);
-        graph_free(g);
-        mem_free(first);
-        mem_free(second);
+        struct resolved *r = settle(specs[i], s);
+        settle_again(r, s);
+        settle_graph(r, specs[i]);
         resolved_free(r);
-        resolved_free(again);
     }
     schema_free(s);
 }
@@ -364,7 +320,7 @@ static void a_target_that_does_not_fit_is_warned_of(void **state)
 static void the_network_lets_threads_share_its_rows(void **state)
 {
     struct schema *s = schema_of_words();
-    struct resolved *r = NULL;
+    struct resolved *r = settle(SPEC(ENCODER "," DECODER, ""), s);
     struct graph *g = NULL;
     struct plan *p = NULL;
     struct err e = {0};
@@ -375,7 +331,6 @@ static void the_network_lets_threads_share_its_rows(void **state)
                              .thread_flops = 1,
                              .optim = optim_defaults(OPTIM_ADAM)};
     (void)state;
-    assert_int_equal(aid_settle(&r, SPEC(ENCODER "," DECODER, ""), s, &e), 0);
     assert_int_equal(family_graph(&g, r, &e), 0);
     if (plan_create(&p, g, &o, &e)) fail_msg("%s: %s", e.field, e.message);
     if (plan_whole_batch(p)) fail_msg("%s keeps it to one thread", plan_whole_batch(p));

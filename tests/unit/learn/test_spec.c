@@ -7,35 +7,13 @@
 
 #include "base/mem.h"
 #include "learn/spec/spec.h"
-#include "tests/unit/learn/aid.h"
+#include "tests/unit/learn/settle_aid.h"
 
 static const char *const flowers = "a,b,kind,when\n1.5,2,x,1\n2.5,3,y,2\n3.5,,z,1\n4.5,5,x,3\n";
 
-/* Resolves spec against the schema; on failure e says why. */
-static int settle(struct resolved **out, const char *text, const struct schema *train,
-                  const struct schema *test, struct err *e)
+static void expect_refusals(const struct schema *s, const char *const (*corpus)[3], size_t n)
 {
-    cJSON *node = aid_json(text);
-    struct spec *s = NULL;
-    *out = NULL;
-    int rc = spec_parse(&s, node, "spec", e);
-    cJSON_Delete(node);
-    if (!rc) rc = spec_resolve(out, s, train, test, e);
-    spec_free(s);
-    return rc;
-}
-
-static void expect_refusals(const struct schema *schema, const char *const (*corpus)[3], size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        struct err e = {0};
-        struct resolved *r = NULL;
-        if (settle(&r, corpus[i][0], schema, NULL, &e) == 0) fail_msg("accepted: %s", corpus[i][0]);
-        if (strcmp(e.field, corpus[i][1]) != 0 || strcmp(e.message, corpus[i][2]) != 0)
-            fail_msg("%s\n  gave %s: %s\n  not  %s: %s", corpus[i][0], e.field, e.message, corpus[i][1],
-                     corpus[i][2]);
-        assert_null(r);
-    }
+    for (size_t i = 0; i < n; i++) settle_refused(corpus[i][0], s, corpus[i][1], corpus[i][2]);
 }
 
 static struct schema *images(void)
@@ -105,59 +83,58 @@ static void specs_that_cannot_be_read_are_refused_by_path(void **state)
     schema_free(s);
 }
 
+/* Specs, the field at fault, and what is said of it. */
+static const char *const misfits[][3] = {
+    {"{}", "spec.target", "the target is missing; name the column that is to be predicted"},
+    {"{\"target\":\"colour\"}", "spec.target", "the dataset has no column \"colour\""},
+    {"{\"target\":\"kind\",\"features\":[\"a\",\"colour\"]}", "spec.features[1]",
+     "the dataset has no column \"colour\""},
+    {"{\"target\":\"kind\",\"features\":[\"kind\"]}", "spec.features[0]",
+     "the target \"kind\" cannot be a feature too"},
+    {"{\"target\":\"kind\",\"family\":\"linear_regression\"}", "spec.target",
+     "\"kind\" holds texts, which linear_regression cannot predict; use logistic_regression or mlp"},
+    {"{\"target\":\"a\",\"family\":\"logistic_regression\"}", "spec.target",
+     "\"a\" cannot be classified: classes are texts, or at most 256 different integers"},
+    {"{\"target\":\"a\",\"features\":[\"kind\"],\"preprocess\":[]}", "spec.preprocess",
+     "\"kind\" holds categories; add {\"op\":\"one_hot\",\"columns\":[\"kind\"]}"},
+    {"{\"target\":\"a\",\"features\":[\"b\"],\"preprocess\":[{\"op\":\"standardise\"}]}", "spec.preprocess",
+     "\"b\" has 1 missing values; add {\"op\":\"impute\",\"columns\":[\"b\"]} first"},
+    {"{\"target\":\"a\",\"preprocess\":[{\"op\":\"standardise\",\"columns\":[\"kind\"]}]}",
+     "spec.preprocess[0].columns[0]",
+     "standardise cannot be applied to \"kind\": it holds categories; one_hot is the step for them"},
+    {"{\"target\":\"a\",\"features\":[\"b\"],\"preprocess\":[{\"op\":\"standardise\",\"columns\":["
+     "\"when\"]}]}",
+     "spec.preprocess[0].columns[0]", "\"when\" is none of the features"},
+    {"{\"target\":\"kind\",\"architecture\":[{\"layer\":\"Dense\",\"units\":8,\"name\":\"out\"}]}",
+     "spec.architecture[0].units", "layer \"out\" has 8 units, but \"kind\" has 3 classes; set units to 3"},
+    {"{\"target\":\"a\",\"architecture\":[{\"layer\":\"Dense\",\"units\":2}]}", "spec.architecture[0].units",
+     "layer \"dense_1\" has 2 units, but \"a\" is 1 number a row; set units to 1"},
+    {"{\"target\":\"kind\",\"architecture\":[{\"layer\":\"Dense\",\"units\":3,\"activation\":\"relu\"}]}",
+     "spec.architecture[0].activation",
+     "layer \"dense_1\": the output cannot end with relu; expected softmax or nothing"},
+    {"{\"target\":\"kind\",\"architecture\":[{\"layer\":\"Dense\",\"units\":3},{\"layer\":\"Dropout\","
+     "\"rate\":0.1}]}",
+     "spec.architecture[1]", "layer \"dropout_1\": a Dropout cannot be the output; end with a Dense layer"},
+    {"{\"target\":\"kind\",\"training\":{\"loss\":\"mse\"}}", "spec.training.loss",
+     "the loss mse does not fit this output; expected sparse_categorical_crossentropy"},
+    {"{\"target\":\"a\",\"training\":{\"validation_split\":0,\"early_stopping\":{}}}",
+     "spec.training.early_stopping.monitor",
+     "val_loss needs a validation part; set training.validation_split above 0"},
+    {"{\"target\":\"a\",\"training\":{\"validation_split\":0.5,\"early_stopping\":{\"monitor\":\"val_"
+     "accuracy\"}}}",
+     "spec.training.early_stopping.monitor", "val_accuracy is for classification; use val_loss"},
+    {"{\"target\":\"kind\",\"training\":{\"validation_split\":0.9}}", "spec.training.validation_split",
+     "4 rows are too few to hold 3 back for validation"},
+    {"{\"target\":\"a\",\"architecture\":[{\"layer\":\"Dense\",\"units\":1048576},{\"layer\":\"Dense\","
+     "\"units\":1048576}]}",
+     "spec.architecture[1]", "layer \"dense_2\": 1048576 × 1048576 weights are more than fit"},
+};
+
 static void specs_that_do_not_fit_a_table_say_what_would(void **state)
 {
-    static const char *const corpus[][3] = {
-        {"{}", "spec.target", "the target is missing; name the column that is to be predicted"},
-        {"{\"target\":\"colour\"}", "spec.target", "the dataset has no column \"colour\""},
-        {"{\"target\":\"kind\",\"features\":[\"a\",\"colour\"]}", "spec.features[1]",
-         "the dataset has no column \"colour\""},
-        {"{\"target\":\"kind\",\"features\":[\"kind\"]}", "spec.features[0]",
-         "the target \"kind\" cannot be a feature too"},
-        {"{\"target\":\"kind\",\"family\":\"linear_regression\"}", "spec.target",
-         "\"kind\" holds texts, which linear_regression cannot predict; use logistic_regression or mlp"},
-        {"{\"target\":\"a\",\"family\":\"logistic_regression\"}", "spec.target",
-         "\"a\" cannot be classified: classes are texts, or at most 256 different integers"},
-        {"{\"target\":\"a\",\"features\":[\"kind\"],\"preprocess\":[]}", "spec.preprocess",
-         "\"kind\" holds categories; add {\"op\":\"one_hot\",\"columns\":[\"kind\"]}"},
-        {"{\"target\":\"a\",\"features\":[\"b\"],\"preprocess\":[{\"op\":\"standardise\"}]}",
-         "spec.preprocess", "\"b\" has 1 missing values; add {\"op\":\"impute\",\"columns\":[\"b\"]} first"},
-        {"{\"target\":\"a\",\"preprocess\":[{\"op\":\"standardise\",\"columns\":[\"kind\"]}]}",
-         "spec.preprocess[0].columns[0]",
-         "standardise cannot be applied to \"kind\": it holds categories; one_hot is the step for them"},
-        {"{\"target\":\"a\",\"features\":[\"b\"],\"preprocess\":[{\"op\":\"standardise\",\"columns\":["
-         "\"when\"]}]}",
-         "spec.preprocess[0].columns[0]", "\"when\" is none of the features"},
-        {"{\"target\":\"kind\",\"architecture\":[{\"layer\":\"Dense\",\"units\":8,\"name\":\"out\"}]}",
-         "spec.architecture[0].units",
-         "layer \"out\" has 8 units, but \"kind\" has 3 classes; set units to 3"},
-        {"{\"target\":\"a\",\"architecture\":[{\"layer\":\"Dense\",\"units\":2}]}",
-         "spec.architecture[0].units",
-         "layer \"dense_1\" has 2 units, but \"a\" is 1 number a row; set units to 1"},
-        {"{\"target\":\"kind\",\"architecture\":[{\"layer\":\"Dense\",\"units\":3,\"activation\":\"relu\"}]}",
-         "spec.architecture[0].activation",
-         "layer \"dense_1\": the output cannot end with relu; expected softmax or nothing"},
-        {"{\"target\":\"kind\",\"architecture\":[{\"layer\":\"Dense\",\"units\":3},{\"layer\":\"Dropout\","
-         "\"rate\":0.1}]}",
-         "spec.architecture[1]",
-         "layer \"dropout_1\": a Dropout cannot be the output; end with a Dense layer"},
-        {"{\"target\":\"kind\",\"training\":{\"loss\":\"mse\"}}", "spec.training.loss",
-         "the loss mse does not fit this output; expected sparse_categorical_crossentropy"},
-        {"{\"target\":\"a\",\"training\":{\"validation_split\":0,\"early_stopping\":{}}}",
-         "spec.training.early_stopping.monitor",
-         "val_loss needs a validation part; set training.validation_split above 0"},
-        {"{\"target\":\"a\",\"training\":{\"validation_split\":0.5,\"early_stopping\":{\"monitor\":\"val_"
-         "accuracy\"}}}",
-         "spec.training.early_stopping.monitor", "val_accuracy is for classification; use val_loss"},
-        {"{\"target\":\"kind\",\"training\":{\"validation_split\":0.9}}", "spec.training.validation_split",
-         "4 rows are too few to hold 3 back for validation"},
-        {"{\"target\":\"a\",\"architecture\":[{\"layer\":\"Dense\",\"units\":1048576},{\"layer\":\"Dense\","
-         "\"units\":1048576}]}",
-         "spec.architecture[1]", "layer \"dense_2\": 1048576 × 1048576 weights are more than fit"},
-    };
     struct schema *s = aid_csv(flowers);
     (void)state;
-    expect_refusals(s, corpus, sizeof corpus / sizeof corpus[0]);
+    expect_refusals(s, misfits, sizeof misfits / sizeof misfits[0]);
     schema_free(s);
 }
 
@@ -197,23 +174,12 @@ static void the_task_follows_from_the_target(void **state)
     struct schema *s = aid_csv(flowers);
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct err e = {0};
-        struct resolved *r = NULL;
-        if (settle(&r, table[i].spec, s, NULL, &e)) fail_msg("%s: %s", table[i].spec, e.message);
+        struct resolved *r = settle(table[i].spec, s);
         assert_int_equal(r->task, table[i].task);
         assert_int_equal(r->training.loss, table[i].loss);
         resolved_free(r);
     }
     schema_free(s);
-}
-
-static char *resolved_text(const struct resolved *r, const struct schema *s)
-{
-    struct buf b = {0};
-    struct json_writer w;
-    jw_init(&w, &b);
-    resolved_to_json(r, s, &w);
-    return buf_steal(&b);
 }
 
 static void a_settled_spec_settles_to_itself(void **state)
@@ -235,17 +201,9 @@ static void a_settled_spec_settles_to_itself(void **state)
     struct schema *s = aid_csv(flowers);
     (void)state;
     for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
-        struct err e = {0};
-        struct resolved *r = NULL, *again = NULL;
-        if (settle(&r, specs[i], s, NULL, &e)) fail_msg("%s: %s %s", specs[i], e.field, e.message);
-        char *first = resolved_text(r, s);
-        if (settle(&again, first, s, NULL, &e)) fail_msg("%s: %s %s", first, e.field, e.message);
-        char *second = resolved_text(again, s);
-        assert_string_equal(first, second);
-        mem_free(first);
-        mem_free(second);
+        struct resolved *r = settle(specs[i], s);
+        settle_again(r, s);
         resolved_free(r);
-        resolved_free(again);
     }
     schema_free(s);
 }
@@ -308,17 +266,15 @@ static const char *const keras_2 = "{\"architecture\":\"{\\\"class_name\\\": \\\
 static void the_json_of_a_keras_model_is_taken_as_it_is(void **state)
 {
     struct schema *s = images();
-    struct resolved *r = NULL;
-    struct err e = {0};
+    struct resolved *r = settle(keras_3, s);
     (void)state;
-    if (settle(&r, keras_3, s, NULL, &e)) fail_msg("%s: %s", e.field, e.message);
     assert_int_equal(r->n_layers, 4);
     assert_int_equal(r->layers[1].units, 128);
     assert_true(r->layers[1].l2 == 0.01);
     assert_int_equal(r->layers[3].activation, ACTIVATION_SOFTMAX);
     assert_int_equal(r->estimate.parameters, 784 * 128 + 128 + 128 * 10 + 10);
     resolved_free(r);
-    if (settle(&r, keras_2, s, NULL, &e)) fail_msg("%s: %s", e.field, e.message);
+    r = settle(keras_2, s);
     assert_int_equal(r->n_layers, 2);
     assert_string_equal(r->layers[1].name, "dense");
     resolved_free(r);
@@ -328,20 +284,15 @@ static void the_json_of_a_keras_model_is_taken_as_it_is(void **state)
 static void unknown_fields_in_a_keras_model_are_refused_by_path(void **state)
 {
     struct schema *s = images();
-    struct resolved *r = NULL;
-    struct err e = {0};
     (void)state;
-    assert_int_equal(settle(&r,
-                            "{\"architecture\":{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{"
-                            "\"class_name\":\"Dense\","
-                            "\"config\":{\"units\":10,\"unit_norm\":1}}]}}}",
-                            s, NULL, &e),
-                     ERR_INVALID);
-    assert_string_equal(e.field, "spec.architecture.config.layers[0].config.unit_norm");
     assert_int_equal(
-        settle(&r, "{\"architecture\":{\"class_name\":\"Functional\",\"config\":{}}}", s, NULL, &e),
-        ERR_UNSUPPORTED);
-    assert_string_equal(e.field, "spec.architecture.class_name");
+        settle_refused("{\"architecture\":{\"class_name\":\"Sequential\",\"config\":{\"layers\":[{"
+                       "\"class_name\":\"Dense\",\"config\":{\"units\":10,\"unit_norm\":1}}]}}}",
+                       s, "spec.architecture.config.layers[0].config.unit_norm", NULL),
+        ERR_INVALID);
+    assert_int_equal(settle_refused("{\"architecture\":{\"class_name\":\"Functional\",\"config\":{}}}", s,
+                                    "spec.architecture.class_name", NULL),
+                     ERR_UNSUPPORTED);
     schema_free(s);
 }
 
@@ -364,7 +315,7 @@ static void what_only_the_test_dataset_has_is_refused(void **state)
         struct schema *test = aid_csv(table[i].csv);
         struct resolved *r = NULL;
         struct err e = {0};
-        assert_int_equal(settle(&r, table[i].spec, s, test, &e), ERR_INVALID);
+        assert_int_equal(aid_settle_tested(&r, table[i].spec, s, test, &e), ERR_INVALID);
         assert_string_equal(e.message, table[i].message);
         assert_string_equal(e.field, "test_dataset");
         schema_free(test);
@@ -382,10 +333,8 @@ static void threads_shorten_the_estimate_as_far_as_the_network_can_use_them(void
     (void)state;
     for (int i = 0; i < 2; i++) {
         char spec[400];
-        struct resolved *r = NULL;
-        struct err e = {0};
         snprintf(spec, sizeof spec, wide, batch[i]);
-        assert_int_equal(settle(&r, spec, s, NULL, &e), 0);
+        struct resolved *r = settle(spec, s);
         const struct estimate *est = &r->estimate;
         double one = estimate_seconds(est, 1), two = estimate_seconds(est, 2),
                all = estimate_seconds(est, 64);
@@ -419,12 +368,11 @@ static void a_signature_tells_inputs_and_outputs(void **state)
     struct schema *s = aid_csv(flowers);
     (void)state;
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
-        struct resolved *r = NULL;
+        struct resolved *r = settle(table[i].spec, s);
         struct signature *sig = NULL, *back = NULL;
         struct err e = {0};
         struct buf b = {0};
         struct json_writer w;
-        assert_int_equal(settle(&r, table[i].spec, s, NULL, &e), 0);
         assert_int_equal(resolved_signature(&sig, r, s, &e), 0);
         jw_init(&w, &b);
         signature_to_json(sig, &w);

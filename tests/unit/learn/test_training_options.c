@@ -26,16 +26,10 @@ static int settle(struct resolved **out, const char *csv, const char *target, co
                   struct err *e)
 {
     struct buf text = {0};
-    struct spec *s = NULL;
     struct schema *schema = aid_csv(csv);
     buf_printf(&text, "{\"target\":\"%s\",\"training\":%s}", target, training);
-    cJSON *node = aid_json(text.data);
-    *out = NULL;
-    int rc = spec_parse(&s, node, "spec", e);
-    if (!rc) rc = spec_resolve(out, s, schema, NULL, e);
-    spec_free(s);
+    int rc = aid_settle(out, text.data, schema, e);
     schema_free(schema);
-    cJSON_Delete(node);
     buf_dispose(&text);
     return rc;
 }

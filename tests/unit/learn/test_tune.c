@@ -18,14 +18,33 @@ static const char *const six =
     "\"training.optimizer.learning_rate\":{\"type\":\"log_uniform\",\"min\":1e-6,\"max\":0.05},"
     "\"architecture[0].units\":[4,16]}}";
 
+/* A job over so many flowers of that seed. */
+static void run_flowers(struct aid_result *r, const char *type, const char *spec, size_t rows, uint64_t seed,
+                        struct heard *h)
+{
+    struct buf csv = {0};
+    aid_flowers(&csv, rows, seed);
+    jobs_succeed(r, type, spec, csv.data, h);
+    buf_dispose(&csv);
+}
+
+/* Disposes of both. */
+static void expect_same_model(struct aid_result *searched, struct aid_result *trained)
+{
+    char a[SHA256_HEX_LEN], b[SHA256_HEX_LEN];
+    jobs_digest(&searched->artifact, a);
+    jobs_digest(&trained->artifact, b);
+    assert_string_equal(a, b);
+    aid_result_dispose(searched);
+    aid_result_dispose(trained);
+}
+
 static void the_best_trial_becomes_the_model(void **state)
 {
     (void)state;
-    struct buf csv = {0};
     struct heard h = {0};
     struct aid_result r;
-    aid_flowers(&csv, 300, 1);
-    jobs_succeed(&r, "tune", six, csv.data, &h);
+    run_flowers(&r, "tune", six, 300, 1, &h);
     const cJSON *tune = cJSON_GetObjectItemCaseSensitive(r.metrics, "tune");
     int best = (int)jobs_number(tune, "best_trial");
     double score = jobs_number(tune, "best_score"), worst = 1;
@@ -45,45 +64,34 @@ static void the_best_trial_becomes_the_model(void **state)
     assert_non_null(strstr(h.text, "trial 6 of 6: val_accuracy "));
     assert_non_null(strstr(h.last_part, "\"parameters\":{\"training.optimizer.learning_rate\":"));
     aid_result_dispose(&r);
-    buf_dispose(&csv);
 }
 
 /* The same spec trained by hand gives the same weights: a search adds nothing of its own. */
 static void a_trial_trains_as_its_spec_would_by_itself(void **state)
 {
     (void)state;
-    struct buf csv = {0};
     struct aid_result searched, trained;
-    aid_flowers(&csv, 200, 2);
-    jobs_succeed(
+    run_flowers(
         &searched, "tune",
         "{\"base\":{\"target\":\"species\",\"training\":{\"epochs\":4}},\"method\":\"grid\",\"parameters\":{"
         "\"training.batch_size\":[16]}}",
-        csv.data, NULL);
-    jobs_succeed(
+        200, 2, NULL);
+    run_flowers(
         &trained, "train",
         "{\"target\":\"species\",\"training\":{\"epochs\":4,\"batch_size\":16,\"validation_split\":0.2}}",
-        csv.data, NULL);
-    char a[SHA256_HEX_LEN], b[SHA256_HEX_LEN];
-    jobs_digest(&searched.artifact, a);
-    jobs_digest(&trained.artifact, b);
-    assert_string_equal(a, b);
-    aid_result_dispose(&searched);
-    aid_result_dispose(&trained);
-    buf_dispose(&csv);
+        200, 2, NULL);
+    expect_same_model(&searched, &trained);
 }
 
 static void the_same_seed_gives_the_same_model_and_another_seed_other_trials(void **state)
 {
     (void)state;
-    struct buf csv = {0};
     struct aid_result r[3];
     char other[1024], hex[3][SHA256_HEX_LEN];
-    aid_flowers(&csv, 150, 3);
     snprintf(other, sizeof other, "%s", six);
     memcpy(strstr(other, "\"seed\":4"), "\"seed\":5", 8);
     for (int i = 0; i < 3; i++) {
-        jobs_succeed(&r[i], "tune", i < 2 ? six : other, csv.data, NULL);
+        run_flowers(&r[i], "tune", i < 2 ? six : other, 150, 3, NULL);
         jobs_digest(&r[i].artifact, hex[i]);
     }
     assert_string_equal(hex[0], hex[1]);
@@ -93,30 +101,26 @@ static void the_same_seed_gives_the_same_model_and_another_seed_other_trials(voi
     cJSON_free(x);
     cJSON_free(y);
     for (int i = 0; i < 3; i++) aid_result_dispose(&r[i]);
-    buf_dispose(&csv);
 }
 
 static void a_trial_that_diverges_fails_alone(void **state)
 {
     (void)state;
-    struct buf csv = {0};
     struct heard h = {0};
     struct aid_result r;
-    aid_flowers(&csv, 150, 3);
-    jobs_succeed(
+    run_flowers(
         &r, "tune",
         "{\"base\":{\"target\":\"a\",\"features\":[\"b\",\"c\"],\"training\":{\"epochs\":5}},"
         "\"method\":\"grid\",\"parameters\":{\"training.optimizer\":[{\"name\":\"sgd\",\"learning_rate\":"
         "0.01},"
         "{\"name\":\"sgd\",\"learning_rate\":100}]}}",
-        csv.data, &h);
+        150, 3, &h);
     assert_string_equal(jobs_text(jobs_trial(&r, 1), "state"), "finished");
     assert_string_equal(jobs_text(jobs_trial(&r, 2), "state"), "failed");
     assert_non_null(strstr(jobs_text(jobs_trial(&r, 2), "error"), "diverged"));
     assert_non_null(strstr(h.text, "warn: trial 2 of 2 failed: training diverged"));
     assert_true(jobs_number(cJSON_GetObjectItemCaseSensitive(r.metrics, "tune"), "best_trial") == 1);
     aid_result_dispose(&r);
-    buf_dispose(&csv);
 }
 
 static void a_search_whose_trials_all_fail_fails_with_the_first_reason(void **state)
@@ -188,12 +192,10 @@ static const char *const halving =
 static void halving_stops_losers_and_goes_on_with_winners(void **state)
 {
     (void)state;
-    struct buf csv = {0};
     struct heard h = {0};
     struct aid_result r;
     int after[10] = {0}, total = 0;
-    aid_flowers(&csv, 300, 1);
-    jobs_succeed(&r, "tune", halving, csv.data, &h);
+    run_flowers(&r, "tune", halving, 300, 1, &h);
     for (int i = 1; i <= 9; i++) {
         int epochs = (int)jobs_number(jobs_trial(&r, i), "epochs");
         assert_true(epochs == 1 || epochs == 3 || epochs == 9);
@@ -209,17 +211,14 @@ static void halving_stops_losers_and_goes_on_with_winners(void **state)
     int best = (int)aid_metric(&r, "tune.best_trial");
     assert_true(jobs_number(jobs_trial(&r, best), "epochs") == 9);
     aid_result_dispose(&r);
-    buf_dispose(&csv);
 }
 
 static void a_trial_that_paused_ends_as_if_it_had_not(void **state)
 {
     (void)state;
-    struct buf csv = {0};
     struct aid_result searched, trained;
-    char spec[1024], a[SHA256_HEX_LEN], b[SHA256_HEX_LEN];
-    aid_flowers(&csv, 300, 1);
-    jobs_succeed(&searched, "tune", halving, csv.data, NULL);
+    char spec[1024];
+    run_flowers(&searched, "tune", halving, 300, 1, NULL);
     const cJSON *best = jobs_trial(&searched, (int)aid_metric(&searched, "tune.best_trial"));
     double rate =
         jobs_number(cJSON_GetObjectItemCaseSensitive(best, "parameters"), "training.optimizer.learning_rate");
@@ -229,13 +228,8 @@ static void a_trial_that_paused_ends_as_if_it_had_not(void **state)
         "{\"layer\":\"Dropout\",\"rate\":0.2},{\"layer\":\"Dense\",\"units\":3}],\"training\":{\"epochs\":9,"
         "\"validation_split\":0.2,\"optimizer\":{\"name\":\"adam\",\"learning_rate\":%.17g}}}",
         rate);
-    jobs_succeed(&trained, "train", spec, csv.data, NULL);
-    jobs_digest(&searched.artifact, a);
-    jobs_digest(&trained.artifact, b);
-    assert_string_equal(a, b);
-    aid_result_dispose(&searched);
-    aid_result_dispose(&trained);
-    buf_dispose(&csv);
+    run_flowers(&trained, "train", spec, 300, 1, NULL);
+    expect_same_model(&searched, &trained);
 }
 
 static void when_time_runs_out_the_best_so_far_is_taken(void **state)

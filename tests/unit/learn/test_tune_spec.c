@@ -281,59 +281,60 @@ static void halving_is_estimated_below_training_every_trial_in_full(void **state
 
 /* ---- refusals ---- */
 
+/* Searches, and the field at fault. */
+static const char *const senseless[][2] = {
+    {"{\"parameters\":{}}", "spec.base"},
+    {"{\"base\":{},\"parameters\":{}}", "spec.parameters"},
+    {"{\"base\":{}}", "spec.parameters"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":[]}}", "spec.parameters.training.l2"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":5}}", "spec.parameters.training.l2"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":{\"values\":[]}}}", "spec.parameters.training.l2.values"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"normal\"}}}",
+     "spec.parameters.training.l2.type"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"uniform\",\"min\":0}}}",
+     "spec.parameters.training.l2.max"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"uniform\",\"min\":1,\"max\":1}}}",
+     "spec.parameters.training.l2.max"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"log_uniform\",\"min\":0,\"max\":1}}}",
+     "spec.parameters.training.l2.min"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"int\",\"min\":0.5,\"max\":1}}}",
+     "spec.parameters.training.l2.min"},
+    {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"uniform\",\"min\":0,\"max\":1,\"points\":"
+     "3}}}",
+     "spec.parameters.training.l2.points"},
+    {"{\"base\":{},\"parameters\":{\"target\":[\"a\",\"b\"]}}", "spec.parameters.target"},
+    {"{\"base\":{},\"parameters\":{\"features[0]\":[\"a\",\"b\"]}}", "spec.parameters.features[0]"},
+    {"{\"base\":{},\"parameters\":{\"training.validation_split\":[0.1]}}",
+     "spec.parameters.training.validation_split"},
+    {"{\"base\":{\"training\":{\"validation_split\":0}},\"parameters\":{\"training.l2\":[0]}}",
+     "spec.base.training.validation_split"},
+    {"{\"base\":{},\"method\":\"halving\",\"parameters\":{\"training.l2\":[0]}}",
+     "spec.base.training.epochs"},
+    {"{\"base\":{\"training\":{\"epochs\":3}},\"method\":\"halving\",\"parameters\":{\"training.epochs\":"
+     "[0]}}",
+     "spec.parameters.training.epochs"},
+    {"{\"base\":{},\"method\":\"bayes\",\"parameters\":{\"training.l2\":[0]}}", "spec.method"},
+    {"{\"base\":{},\"metric\":\"val_beauty\",\"parameters\":{\"training.l2\":[0]}}", "spec.metric"},
+    {"{\"base\":{},\"trials\":257,\"parameters\":{\"training.l2\":[0]}}", "spec.trials"},
+    {"{\"base\":{},\"method\":\"grid\",\"trials\":2,\"parameters\":{\"training.l2\":[0]}}",
+     "spec.parameters"},
+    {"{\"base\":{},\"trial\":2,\"parameters\":{\"training.l2\":[0]}}", "spec.trial"},
+    {"{\"base\":{},\"method\":\"grid\",\"parameters\":{\"training.l2\":{\"type\":\"uniform\",\"min\":0,"
+     "\"max\":1,"
+     "\"points\":64},\"training.l1\":{\"type\":\"uniform\",\"min\":0,\"max\":1,\"points\":64}}}",
+     "spec.parameters"},
+};
+
 static void searches_that_make_no_sense_are_refused_by_field(void **state)
 {
     (void)state;
-    static const char *const corpus[][2] = {
-        {"{\"parameters\":{}}", "spec.base"},
-        {"{\"base\":{},\"parameters\":{}}", "spec.parameters"},
-        {"{\"base\":{}}", "spec.parameters"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":[]}}", "spec.parameters.training.l2"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":5}}", "spec.parameters.training.l2"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":{\"values\":[]}}}",
-         "spec.parameters.training.l2.values"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"normal\"}}}",
-         "spec.parameters.training.l2.type"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"uniform\",\"min\":0}}}",
-         "spec.parameters.training.l2.max"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"uniform\",\"min\":1,\"max\":1}}}",
-         "spec.parameters.training.l2.max"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"log_uniform\",\"min\":0,\"max\":1}}}",
-         "spec.parameters.training.l2.min"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"int\",\"min\":0.5,\"max\":1}}}",
-         "spec.parameters.training.l2.min"},
-        {"{\"base\":{},\"parameters\":{\"training.l2\":{\"type\":\"uniform\",\"min\":0,\"max\":1,\"points\":"
-         "3}}}",
-         "spec.parameters.training.l2.points"},
-        {"{\"base\":{},\"parameters\":{\"target\":[\"a\",\"b\"]}}", "spec.parameters.target"},
-        {"{\"base\":{},\"parameters\":{\"features[0]\":[\"a\",\"b\"]}}", "spec.parameters.features[0]"},
-        {"{\"base\":{},\"parameters\":{\"training.validation_split\":[0.1]}}",
-         "spec.parameters.training.validation_split"},
-        {"{\"base\":{\"training\":{\"validation_split\":0}},\"parameters\":{\"training.l2\":[0]}}",
-         "spec.base.training.validation_split"},
-        {"{\"base\":{},\"method\":\"halving\",\"parameters\":{\"training.l2\":[0]}}",
-         "spec.base.training.epochs"},
-        {"{\"base\":{\"training\":{\"epochs\":3}},\"method\":\"halving\",\"parameters\":{\"training.epochs\":"
-         "[0]}}",
-         "spec.parameters.training.epochs"},
-        {"{\"base\":{},\"method\":\"bayes\",\"parameters\":{\"training.l2\":[0]}}", "spec.method"},
-        {"{\"base\":{},\"metric\":\"val_beauty\",\"parameters\":{\"training.l2\":[0]}}", "spec.metric"},
-        {"{\"base\":{},\"trials\":257,\"parameters\":{\"training.l2\":[0]}}", "spec.trials"},
-        {"{\"base\":{},\"method\":\"grid\",\"trials\":2,\"parameters\":{\"training.l2\":[0]}}",
-         "spec.parameters"},
-        {"{\"base\":{},\"trial\":2,\"parameters\":{\"training.l2\":[0]}}", "spec.trial"},
-        {"{\"base\":{},\"method\":\"grid\",\"parameters\":{\"training.l2\":{\"type\":\"uniform\",\"min\":0,"
-         "\"max\":1,"
-         "\"points\":64},\"training.l1\":{\"type\":\"uniform\",\"min\":0,\"max\":1,\"points\":64}}}",
-         "spec.parameters"},
-    };
-    for (size_t i = 0; i < sizeof corpus / sizeof *corpus; i++) {
+    for (size_t i = 0; i < sizeof senseless / sizeof *senseless; i++) {
         struct err e = {0};
         struct tune_spec *t = NULL;
-        cJSON *node = aid_json(corpus[i][0]);
-        if (tune_parse(&t, node, "spec", &e) == 0) fail_msg("accepted: %s", corpus[i][0]);
-        if (strcmp(e.field, corpus[i][1]) != 0)
-            fail_msg("%s\n  gave %s: %s\n  not  %s", corpus[i][0], e.field, e.message, corpus[i][1]);
+        cJSON *node = aid_json(senseless[i][0]);
+        if (tune_parse(&t, node, "spec", &e) == 0) fail_msg("accepted: %s", senseless[i][0]);
+        if (strcmp(e.field, senseless[i][1]) != 0)
+            fail_msg("%s\n  gave %s: %s\n  not  %s", senseless[i][0], e.field, e.message, senseless[i][1]);
         assert_null(t);
         cJSON_Delete(node);
     }

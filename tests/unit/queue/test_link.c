@@ -11,127 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/crypto.h"
 #include "base/mem.h"
-#include "queue/link.h"
 #include "queue/link_address.h"
-
-enum { PATIENCE_MS = 10000 };
-
-struct side {
-    struct link *link;
-    struct buf got; /* records, each behind its length */
-    int up, down, records;
-    bool free_on_record, refuse_on_record, free_on_down;
-    char why[80];
-};
-
-static struct loop *loop;
-static struct side near, far;
-static uint8_t key[LINK_KEY_LEN];
-static char address[LINK_ADDRESS_MAX];
-static int listening;
-
-static void on_up(void *arg)
-{
-    ((struct side *)arg)->up++;
-}
-
-static void on_record(void *arg, const char *data, size_t len)
-{
-    struct side *s = arg;
-    uint32_t head = (uint32_t)len;
-    buf_append(&s->got, &head, sizeof head);
-    buf_append(&s->got, data, len);
-    s->records++;
-    if (s->refuse_on_record) link_refuse(s->link, "not so");
-    if (!s->free_on_record) return;
-    link_free(s->link);
-    s->link = NULL;
-}
-
-static void on_down(void *arg, const char *why)
-{
-    struct side *s = arg;
-    s->down++;
-    snprintf(s->why, sizeof s->why, "%s", why);
-    if (!s->free_on_down) return;
-    link_free(s->link);
-    s->link = NULL;
-}
-
-static struct link_events events_of(struct side *s)
-{
-    return (struct link_events){.on_up = on_up, .on_record = on_record, .on_down = on_down, .arg = s};
-}
-
-static void turn(void)
-{
-    event_base_loopexit(loop_base(loop), &(struct timeval){.tv_usec = 5000});
-    event_base_loop(loop_base(loop), EVLOOP_ONCE);
-}
-
-static void run_until(const int *count, int wanted)
-{
-    int64_t until = clock_mono_ms() + PATIENCE_MS;
-    while (*count < wanted && clock_mono_ms() < until) turn();
-    assert_int_equal(*count, wanted);
-}
-
-static int accept_one(void)
-{
-    int64_t until = clock_mono_ms() + PATIENCE_MS;
-    int fd;
-    while ((fd = accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) < 0 && clock_mono_ms() < until)
-        turn();
-    assert_true(fd >= 0);
-    return fd;
-}
-
-static void open_links(const uint8_t far_key[LINK_KEY_LEN])
-{
-    struct link_events n = events_of(&near), f = events_of(&far);
-    assert_int_equal(link_dial(&near.link, loop, address, key, &n, NULL), 0);
-    assert_int_equal(link_accept(&far.link, loop, accept_one(), far_key, &f, NULL), 0);
-}
-
-static void connect_sides(void)
-{
-    open_links(key);
-    run_until(&near.up, 1);
-    run_until(&far.up, 1);
-}
-
-static int set_up(void **state)
-{
-    (void)state;
-    static int number;
-    struct link_address a;
-    crypto_init();
-    crypto_random(key, sizeof key);
-    memset(&near, 0, sizeof near);
-    memset(&far, 0, sizeof far);
-    snprintf(address, sizeof address, "unix:%stenor-link-%d-%d", number % 2 ? "@" : "/tmp/", (int)getpid(),
-             number);
-    number++;
-    assert_int_equal(link_address_parse(&a, address, NULL), 0);
-    assert_int_equal(link_listen(&listening, &a, NULL), 0);
-    return loop_create(&loop, NULL);
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    link_free(near.link);
-    link_free(far.link);
-    buf_dispose(&near.got);
-    buf_dispose(&far.got);
-    loop_free(loop);
-    close(listening);
-    unlink(address + 5);
-    return 0;
-}
+#include "tests/unit/queue/link_scene.h"
 
 static void records_come_whole_and_in_order_both_ways(void **state)
 {
@@ -146,8 +29,8 @@ static void records_come_whole_and_in_order_both_ways(void **state)
         uint32_t len = (uint32_t)(i % 100 ? random() % 300 : random() % (long)sizeof bytes);
         buf_append(&sent, &len, sizeof len);
         buf_append(&sent, bytes, len);
-        assert_int_equal(link_send(near.link, bytes, len), 0);
-        assert_int_equal(link_send(far.link, bytes, len), 0);
+        assert_int_equal(send_bytes(near.link, bytes, len), 0);
+        assert_int_equal(send_bytes(far.link, bytes, len), 0);
         if (i % 50 == 0) turn();
     }
     run_until(&far.records, MANY);
@@ -167,8 +50,8 @@ static void a_large_record_passes_a_full_socket(void **state)
     char *bytes = mem_alloc(len, 1);
     for (size_t i = 0; i < len; i++) bytes[i] = (char)(i * 31 >> 3);
     connect_sides();
-    assert_int_equal(link_send(near.link, bytes, len), 0);
-    assert_int_equal(link_send(near.link, "behind", 6), 0);
+    assert_int_equal(send_bytes(near.link, bytes, len), 0);
+    assert_int_equal(send_bytes(near.link, "behind", 6), 0);
     run_until(&far.records, 2);
     assert_memory_equal(far.got.data + 4, bytes, len);
     assert_memory_equal(far.got.data + 4 + len + 4, "behind", 6);
@@ -185,7 +68,7 @@ static void an_acceptor_with_another_key_is_not_trusted(void **state)
     run_until(&near.down, 1);
     assert_non_null(strstr(near.why, "key"));
     assert_int_equal(near.up + far.up, 0);
-    assert_int_equal(link_send(near.link, "x", 1), ERR_UNAVAILABLE);
+    assert_int_equal(send_bytes(near.link, "x", 1), ERR_UNAVAILABLE);
 }
 
 /* A dialler that sends back what it was sent, and one that says something else. */
@@ -244,7 +127,8 @@ static void a_record_longer_than_any_breaks_the_link(void **state)
     (void)state;
     uint32_t head = LINK_RECORD_MAX + 1;
     int fd = prove_by_hand();
-    assert_int_equal(link_send(far.link, "x", LINK_RECORD_MAX + (size_t)1), ERR_TOO_LARGE);
+    struct record claimed = {.pieces = {{.data = "", .len = LINK_RECORD_MAX + (size_t)1}}, .pieces_len = 1};
+    assert_int_equal(link_send(far.link, &claimed), ERR_TOO_LARGE);
     assert_int_equal(send(fd, &head, sizeof head, 0), sizeof head);
     run_until(&far.down, 1);
     assert_int_equal(far.records, 0);
@@ -276,7 +160,7 @@ static void a_side_that_goes_is_told_to_the_other(void **state)
     near.link = NULL;
     run_until(&far.down, 1);
     assert_int_equal(near.down, 0); /* who frees is not told */
-    assert_int_equal(link_send(far.link, "x", 1), ERR_UNAVAILABLE);
+    assert_int_equal(send_bytes(far.link, "x", 1), ERR_UNAVAILABLE);
 }
 
 static void nobody_to_connect_to_is_a_link_that_goes_down(void **state)
@@ -298,8 +182,8 @@ static void a_link_may_be_freed_or_refused_inside_its_callbacks(void **state)
     connect_sides();
     far.free_on_record = true;
     near.free_on_down = true;
-    assert_int_equal(link_send(near.link, "one", 3), 0);
-    assert_int_equal(link_send(near.link, "two", 3), 0);
+    assert_int_equal(send_bytes(near.link, "one", 3), 0);
+    assert_int_equal(send_bytes(near.link, "two", 3), 0);
     run_until(&near.down, 1);
     assert_int_equal(far.records, 1); /* the second was not delivered to the dead */
     assert_null(near.link);
@@ -308,14 +192,14 @@ static void a_link_may_be_freed_or_refused_inside_its_callbacks(void **state)
     memset(&far, 0, sizeof far);
     connect_sides();
     far.refuse_on_record = true;
-    assert_int_equal(link_send(near.link, "one", 3), 0);
-    assert_int_equal(link_send(near.link, "two", 3), 0);
+    assert_int_equal(send_bytes(near.link, "one", 3), 0);
+    assert_int_equal(send_bytes(near.link, "two", 3), 0);
     run_until(&far.down, 1);
     assert_string_equal(far.why, "not so");
     assert_int_equal(far.records, 1);
 }
 
-#define CASE(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+#define CASE(f) cmocka_unit_test_setup_teardown(f, scene_set_up, scene_tear_down)
 
 int main(void)
 {

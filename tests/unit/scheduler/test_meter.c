@@ -13,7 +13,7 @@ enum { DEAD_AFTER_MS = 60000 };
 
 static struct redis *redis;
 static struct meter *meter;
-static char version[ID_MAX];
+static char gateway[ID_MAX], version[ID_MAX];
 
 static int set_up(void **state)
 {
@@ -27,10 +27,11 @@ static int set_up(void **state)
     return 0;
 }
 
-static int forget_all(void **state)
+static int begin(void **state)
 {
     (void)state;
     redis_fixture_flush();
+    id_new(gateway, "inc_");
     return 0;
 }
 
@@ -107,36 +108,31 @@ static int64_t billed_rows(const char *inc)
 static void what_was_counted_is_billed_once(void **state)
 {
     (void)state;
-    struct err e = {0};
-    char inc[ID_MAX];
-    id_new(inc, "inc_");
-    count(inc, version, "2 500 90");
-    assert_ok(meter_work(meter, scene.scheduler, redis, &e), e);
-    assert_ok(meter_work(meter, scene.scheduler, redis, &e), e);
-    assert_int_equal(billed_rows(inc), 500);
-    count(inc, version, "3 700 120");
-    assert_ok(meter_work(meter, scene.scheduler, redis, &e), e);
-    assert_int_equal(billed_rows(inc), 700);
+    count(gateway, version, "2 500 90");
+    turn_after(0);
+    turn_after(0);
+    assert_int_equal(billed_rows(gateway), 500);
+    count(gateway, version, "3 700 120");
+    turn_after(0);
+    assert_int_equal(billed_rows(gateway), 700);
     scene_check_invariants();
 }
 
 static void a_row_that_cannot_be_billed_holds_up_no_other(void **state)
 {
     (void)state;
-    struct err e = {0};
-    char inc[ID_MAX], nobodys[ID_MAX];
-    id_new(inc, "inc_");
+    char nobodys[ID_MAX];
     id_new(nobodys, "ver_");
-    count(inc, nobodys, "1 10 1");
-    count(inc, version, "1 40 1");
-    assert_ok(meter_work(meter, scene.scheduler, redis, &e), e);
-    assert_int_equal(billed_rows(inc), 40);
-    count(inc, version, "2 9000000000000000000 2"); /* times its price: beyond 64 bits */
-    assert_ok(meter_work(meter, scene.scheduler, redis, &e), e);
-    assert_int_equal(billed_rows(inc), 40);
-    count(inc, version, "3 60 3");
-    assert_ok(meter_work(meter, scene.scheduler, redis, &e), e);
-    assert_int_equal(billed_rows(inc), 60);
+    count(gateway, nobodys, "1 10 1");
+    count(gateway, version, "1 40 1");
+    turn_after(0);
+    assert_int_equal(billed_rows(gateway), 40);
+    count(gateway, version, "2 9000000000000000000 2"); /* times its price: beyond 64 bits */
+    turn_after(0);
+    assert_int_equal(billed_rows(gateway), 40);
+    count(gateway, version, "3 60 3");
+    turn_after(0);
+    assert_int_equal(billed_rows(gateway), 60);
     scene_check_invariants();
 }
 
@@ -159,17 +155,15 @@ static void a_gateways_malformed_totals_hold_up_no_other_gateway(void **state)
 static void the_loops_of_a_gateway_are_billed_together(void **state)
 {
     (void)state;
-    char inc[ID_MAX];
-    id_new(inc, "inc_");
     int64_t before = invoiced_rows();
-    count_in(inc, 0, version, "1 10 1");
-    count_in(inc, 1, version, "2 20 2");
+    count_in(gateway, 0, version, "1 10 1");
+    count_in(gateway, 1, version, "2 20 2");
     turn_after(0);
-    assert_int_equal(billed_rows(inc), 30);
-    count_in(inc, 1, version, "3 25 3");
+    assert_int_equal(billed_rows(gateway), 30);
+    count_in(gateway, 1, version, "3 25 3");
     turn_after(0);
     turn_after(0);
-    assert_int_equal(billed_rows(inc), 35);
+    assert_int_equal(billed_rows(gateway), 35);
     assert_int_equal(invoiced_rows() - before, 35);
     scene_check_invariants();
 }
@@ -177,19 +171,17 @@ static void the_loops_of_a_gateway_are_billed_together(void **state)
 static void a_gateway_that_lives_keeps_its_totals_however_long_it_is_idle(void **state)
 {
     (void)state;
-    char inc[ID_MAX];
-    id_new(inc, "inc_");
-    count(inc, version, "1 10 1");
-    say_alive(inc);
+    count(gateway, version, "1 10 1");
+    say_alive(gateway);
     for (int i = 0; i < 5; i++) turn_after(DEAD_AFTER_MS + 1000);
-    assert_false(is_buried(inc));
-    fall_silent(inc);
+    assert_false(is_buried(gateway));
+    fall_silent(gateway);
     turn_after(0);
     turn_after(DEAD_AFTER_MS - 1000);
-    assert_false(is_buried(inc));
+    assert_false(is_buried(gateway));
     turn_after(2000);
-    assert_true(is_buried(inc));
-    assert_int_equal(billed_rows(inc), 10);
+    assert_true(is_buried(gateway));
+    assert_int_equal(billed_rows(gateway), 10);
 }
 
 static void a_sign_of_life_or_a_change_begins_the_silence_anew(void **state)
@@ -220,37 +212,33 @@ static void a_sign_of_life_or_a_change_begins_the_silence_anew(void **state)
 static void the_totals_of_a_gateway_killed_long_ago_are_billed_before_they_go(void **state)
 {
     (void)state;
-    char inc[ID_MAX];
-    id_new(inc, "inc_");
     turn_after(0);
-    count(inc, version, "4 40 4"); /* and it died before any turn of the meter */
+    count(gateway, version, "4 40 4"); /* and it died before any turn of the meter */
     fake_clock_move_ms(10 * DEAD_AFTER_MS);
     turn_after(0);
-    assert_int_equal(billed_rows(inc), 40);
+    assert_int_equal(billed_rows(gateway), 40);
     turn_after(0);
     turn_after(DEAD_AFTER_MS);
-    assert_true(is_buried(inc));
-    assert_int_equal(billed_rows(inc), 40);
+    assert_true(is_buried(gateway));
+    assert_int_equal(billed_rows(gateway), 40);
 }
 
 /* It was cut off from Redis, and went on answering. */
 static void a_buried_gateway_that_comes_back_is_billed_the_difference(void **state)
 {
     (void)state;
-    char inc[ID_MAX];
-    id_new(inc, "inc_");
     int64_t before = invoiced_rows();
-    count(inc, version, "1 100 1");
+    count(gateway, version, "1 100 1");
     turn_after(0);
     turn_after(0);
     turn_after(DEAD_AFTER_MS);
-    assert_true(is_buried(inc));
-    count(inc, version, "2 130 2"); /* all of its totals */
-    say_alive(inc);
+    assert_true(is_buried(gateway));
+    count(gateway, version, "2 130 2"); /* all of its totals */
+    say_alive(gateway);
     turn_after(0);
     turn_after(DEAD_AFTER_MS);
-    assert_false(is_buried(inc));
-    assert_int_equal(billed_rows(inc), 130);
+    assert_false(is_buried(gateway));
+    assert_int_equal(billed_rows(gateway), 130);
     assert_int_equal(invoiced_rows() - before, 130);
     scene_check_invariants();
 }
@@ -259,35 +247,33 @@ static void a_buried_gateway_that_comes_back_is_billed_the_difference(void **sta
 static void totals_that_went_back_are_billed_neither_up_nor_down(void **state)
 {
     (void)state;
-    char inc[ID_MAX];
-    id_new(inc, "inc_");
     int64_t before = invoiced_rows();
-    count_in(inc, 0, version, "1 100 1");
-    count_in(inc, 1, version, "1 50 1");
+    count_in(gateway, 0, version, "1 100 1");
+    count_in(gateway, 1, version, "1 50 1");
     turn_after(0);
     redis_fixture_flush();
-    count_in(inc, 1, version, "2 60 2");
+    count_in(gateway, 1, version, "2 60 2");
     turn_after(0);
     assert_int_equal(invoiced_rows() - before, 150);
-    count_in(inc, 0, version, "1 100 1");
+    count_in(gateway, 0, version, "1 100 1");
     turn_after(0);
     assert_int_equal(invoiced_rows() - before, 160);
-    assert_int_equal(billed_rows(inc), 160);
+    assert_int_equal(billed_rows(gateway), 160);
     scene_check_invariants();
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_was_counted_is_billed_once),
-        cmocka_unit_test(a_row_that_cannot_be_billed_holds_up_no_other),
-        cmocka_unit_test(a_gateways_malformed_totals_hold_up_no_other_gateway),
-        cmocka_unit_test_setup(the_loops_of_a_gateway_are_billed_together, forget_all),
-        cmocka_unit_test_setup(a_gateway_that_lives_keeps_its_totals_however_long_it_is_idle, forget_all),
-        cmocka_unit_test_setup(a_sign_of_life_or_a_change_begins_the_silence_anew, forget_all),
-        cmocka_unit_test_setup(the_totals_of_a_gateway_killed_long_ago_are_billed_before_they_go, forget_all),
-        cmocka_unit_test_setup(a_buried_gateway_that_comes_back_is_billed_the_difference, forget_all),
-        cmocka_unit_test_setup(totals_that_went_back_are_billed_neither_up_nor_down, forget_all),
+        cmocka_unit_test_setup(what_was_counted_is_billed_once, begin),
+        cmocka_unit_test_setup(a_row_that_cannot_be_billed_holds_up_no_other, begin),
+        cmocka_unit_test_setup(a_gateways_malformed_totals_hold_up_no_other_gateway, begin),
+        cmocka_unit_test_setup(the_loops_of_a_gateway_are_billed_together, begin),
+        cmocka_unit_test_setup(a_gateway_that_lives_keeps_its_totals_however_long_it_is_idle, begin),
+        cmocka_unit_test_setup(a_sign_of_life_or_a_change_begins_the_silence_anew, begin),
+        cmocka_unit_test_setup(the_totals_of_a_gateway_killed_long_ago_are_billed_before_they_go, begin),
+        cmocka_unit_test_setup(a_buried_gateway_that_comes_back_is_billed_the_difference, begin),
+        cmocka_unit_test_setup(totals_that_went_back_are_billed_neither_up_nor_down, begin),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

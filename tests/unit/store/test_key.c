@@ -51,6 +51,34 @@ static void every_single_character_change_is_caught_without_a_look_up(void **sta
     assert_null(strstr(e.message, text));
 }
 
+static void a_text_is_cut_into_its_parts_whatever_its_digits(void **state)
+{
+    (void)state;
+    struct err e;
+    struct key_parts parts;
+    uint8_t secret[KEY_SECRET_LEN] = {9}, back[KEY_SECRET_LEN];
+    char id[ID_MAX], text[KEY_TEXT_MAX];
+    id_new(id, "key_");
+    key_format(text, id, secret);
+    size_t len = strlen(text);
+    assert_true(key_split(&parts, text, len));
+    assert_string_equal(parts.id, id);
+    assert_ptr_equal(parts.secret + KEY_SECRET_TEXT_LEN, text + len);
+    text[len - 1] = text[len - 1] == 'x' ? 'y' : 'x'; /* a wrong CRC is key_parse's to see */
+    assert_true(key_split(&parts, text, len));
+    assert_err(ERR_UNAUTHORIZED, key_parse(id, back, text, len, &e));
+    assert_false(key_split(&parts, text, len - 1));
+    assert_false(key_split(&parts, text, len + 1));
+    for (size_t i = 0; i < 9; i++) {
+        char was = text[i];
+        text[i] = '-';
+        assert_false(key_split(&parts, text, len));
+        text[i] = was;
+    }
+    text[9 + 26] = '-';
+    assert_false(key_split(&parts, text, len));
+}
+
 static void a_number_beyond_256_bits_is_no_secret_even_with_the_right_crc(void **state)
 {
     (void)state;
@@ -325,6 +353,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_formatted_key_parses_back_to_the_same_id_and_secret),
         cmocka_unit_test(every_single_character_change_is_caught_without_a_look_up),
+        cmocka_unit_test(a_text_is_cut_into_its_parts_whatever_its_digits),
         cmocka_unit_test(a_number_beyond_256_bits_is_no_secret_even_with_the_right_crc),
         cmocka_unit_test(scope_names_and_bits_are_each_others_inverse),
         cmocka_unit_test(a_keyring_loads_and_names_the_line_that_is_wrong),

@@ -250,15 +250,24 @@ static void an_invoice_tells_rows_seconds_and_prices_and_sums_to_the_ledger(void
     assert_ok(ledger_exposure(scene.gateway, &held, &billed, &e), e);
     assert_int_equal(billed, inv.total_micros);
     assert_int_equal(held, 0);
+    db_rollback(scene.gateway);
+    scene_check_invariants();
+}
+
+static void a_month_without_entries_is_empty_and_what_is_no_month_is_refused(void **state)
+{
+    (void)state;
+    struct err e;
+    struct invoice inv;
+    const char *const bad[] = {"",       "2026",    "2026-13",    "2026-00", "26-01",
+                               "2026-1", "2026/01", "2026-01-01", "+026-01"};
+    assert_ok(db_begin(scene.gateway, scene.a.id, &e), e);
     assert_ok(invoice_make(scene.gateway, "2001-02", &scene.arena, &inv, &e), e);
     assert_int_equal(inv.n_lines, 0);
     assert_int_equal(inv.total_micros, 0);
-    const char *const bad[] = {"",       "2026",    "2026-13",    "2026-00", "26-01",
-                               "2026-1", "2026/01", "2026-01-01", "+026-01"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_err(ERR_INVALID, invoice_make(scene.gateway, bad[i], &scene.arena, &inv, &e));
     db_rollback(scene.gateway);
-    scene_check_invariants();
 }
 
 static void entries_of_other_months_are_on_other_invoices(void **state)
@@ -354,6 +363,7 @@ int main(void)
         cmocka_unit_test(interleaved_flushes_of_several_meters_bill_each_row_once),
         cmocka_unit_test(junk_counters_are_refused),
         cmocka_unit_test(an_invoice_tells_rows_seconds_and_prices_and_sums_to_the_ledger),
+        cmocka_unit_test(a_month_without_entries_is_empty_and_what_is_no_month_is_refused),
         cmocka_unit_test(entries_of_other_months_are_on_other_invoices),
         cmocka_unit_test(a_posting_is_taken_once_and_must_balance),
         cmocka_unit_test(reports_come_by_hour_or_day_and_refuse_what_they_cannot_answer),

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include "base/hash.h"
 #include "base/mem.h"
 #include "tensor/layer.h"
 #include "tensor/rng.h"
@@ -102,8 +103,5 @@ float net_train(struct run *r, const struct plan *p, const struct net_data *d, i
 
 uint64_t net_hash(const void *data, size_t bytes)
 {
-    const unsigned char *p = data;
-    uint64_t h = 14695981039346656037u;
-    for (size_t i = 0; i < bytes; i++) h = (h ^ p[i]) * 1099511628211u;
-    return h;
+    return hash_bytes(HASH_START, data, bytes);
 }

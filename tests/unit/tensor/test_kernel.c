@@ -267,6 +267,65 @@ static void dropout_draws_the_numbers_of_the_generator(void **state)
         }
 }
 
+/* Numbers as awkward as they come; some are missing. */
+static void awkward(float *x, size_t n)
+{
+    static const float some[] = {-0.0f, 1e-40f, 3.4e38f, -3.4e38f, 0.1f, 1.0f / 3};
+    for (size_t i = 0; i < n; i++) x[i] = i % 7 == 5 ? NAN : i % 2 ? some[i % 6] : a[i] * 100;
+}
+
+/* One at a time, as a compiler without vectors has it. */
+static float normalised(const struct normaliser *by, float x, size_t i)
+{
+    if (!by->each) i = 0;
+    if (isnan(x)) x = by->fill[i];
+    return (x - by->shift[i]) * by->scale[i] + by->offset[i];
+}
+
+static void normalised_numbers_have_the_bits_of_the_formula_at_any_alignment(void **state)
+{
+    (void)state;
+    float x[MOST], y[MOST + 1], fill[MOST];
+    char raw[MOST * sizeof(float) + 8];
+    struct normaliser by = {.fill = fill, .shift = a, .scale = b, .offset = bias};
+    for (size_t i = 0; i < MOST; i++) fill[i] = a[MOST + i];
+    awkward(x, MOST);
+    for (const struct kernels *k = next_set(NULL); k; k = next_set(k))
+        for (size_t n = 0; n <= MOST; n++)
+            for (int each = 0; each < 2; each++) {
+                char *at = raw + n % 5;
+                by.each = each;
+                memcpy(at, x, n * sizeof *x);
+                y[n] = 12;
+                assert_true(k->normalise(&by, at, y, n));
+                for (size_t i = 0; i < n; i++) {
+                    float want = normalised(&by, x[i], i);
+                    assert_memory_equal(&want, &y[i], sizeof want);
+                }
+                assert_true(y[n] == 12);
+            }
+}
+
+static void a_number_that_is_missing_or_infinite_is_told_wherever_it_stands(void **state)
+{
+    (void)state;
+    static const float wrong[] = {NAN, INFINITY, -INFINITY};
+    float fill = NAN, y[MOST];
+    struct normaliser by = {.fill = &fill, .shift = a, .scale = b, .offset = bias};
+    for (const struct kernels *k = next_set(NULL); k; k = next_set(k))
+        for (size_t i = 0; i < 3 * (size_t)MOST; i++) {
+            float x[MOST];
+            memcpy(x, a, sizeof x);
+            assert_true(k->normalise(&by, x, y, MOST));
+            x[i / 3] = wrong[i % 3];
+            assert_false(k->normalise(&by, x, y, MOST));
+            assert_true(k->normalise(&by, x, y, i / 3));
+            fill = 1;
+            assert_int_equal(k->normalise(&by, x, y, MOST), isnan(x[i / 3]));
+            fill = NAN;
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -280,6 +339,8 @@ int main(void)
         cmocka_unit_test(nan_goes_through_and_infinities_saturate),
         cmocka_unit_test(softmax_rows_sum_to_one_even_for_huge_logits),
         cmocka_unit_test(dropout_draws_the_numbers_of_the_generator),
+        cmocka_unit_test(normalised_numbers_have_the_bits_of_the_formula_at_any_alignment),
+        cmocka_unit_test(a_number_that_is_missing_or_infinite_is_told_wherever_it_stands),
     };
     return cmocka_run_group_tests_name("tensor/kernel", tests, setup, NULL);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 #include "base/clock.h"
+#include "base/crypto.h"
 #include "base/mem.h"
 #include "queue/inbox.h"
 #include "queue/link.h"
@@ -63,9 +64,10 @@ static void keep(struct got *out, const struct message *m)
     out->queue_us = m->reply.queue_us;
     out->compute_us = m->reply.compute_us;
     if (!m->tensors_len) return;
-    out->floats_len = m->tensors[0].data_len / sizeof(float);
-    assert_in_range(out->floats_len, 1, 256);
-    memcpy(out->floats, m->tensors[0].data, m->tensors[0].data_len);
+    size_t len = m->tensors[0].data_len;
+    out->floats_len = len / sizeof(float);
+    out->crc = crypto_crc32(0, m->tensors[0].data, len);
+    memcpy(out->floats, m->tensors[0].data, len < sizeof out->floats ? len : sizeof out->floats);
 }
 
 static struct got replies[REQUESTS_MAX]; /* come, and not yet collected */
@@ -122,10 +124,10 @@ void hang_up(void)
 
 void send_message(const struct message *m)
 {
-    struct buf record = {0};
-    message_encode(&record, m);
-    assert_int_equal(link_send(link, record.data, record.len), 0);
-    buf_dispose(&record);
+    struct record record = {0};
+    record_encode(&record, m, NULL);
+    assert_int_equal(link_send(link, &record), 0);
+    record_dispose(&record);
 }
 
 void start_engine(int64_t model_bytes_max, int threads)

@@ -22,13 +22,14 @@ extern struct engine *engine;
 extern struct engine_config config;
 extern struct redis *redis;
 
-/* A reply, copied out: floats are the first output's. */
+/* A reply, copied out: floats are the first output's, as far as there is room, crc is of all of them. */
 struct got {
     uint64_t id;
     int code;
     char field[96], message[416];
     size_t outputs, floats_len;
     float floats[256];
+    uint32_t crc;
     uint32_t batch_rows, queue_us, compute_us;
 };
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "base/clock.h"
 #include "base/crypto.h"
+#include "base/mem.h"
 #include "queue/redis_clock.h"
 #include "worker/batcher.h"
 
@@ -32,7 +33,7 @@ static struct work *a_work_due(int version, uint64_t id, uint32_t rows, int64_t 
     m.predict.deadline_us = redis_clock_us() + within_us;
     memcpy(m.predict.version_id, versions[version], ID_MAX);
     memcpy(m.predict.tenant_id, tenants[owner[version]], ID_MAX);
-    return work_create(&m, NULL);
+    return work_create(&m, NULL, NULL);
 }
 
 static struct work *a_work(int version, uint64_t id, uint32_t rows)
@@ -262,11 +263,36 @@ static void tensors_are_copied_out_of_the_record(void **state)
         {.dtype = MESSAGE_UINT8, .ndim = 1, .dims = {4}, .data = bytes, .data_len = 4},
         {.dtype = MESSAGE_UINT8, .ndim = 1, .dims = {4}, .data = bytes + 4, .data_len = 4}};
     struct message m = {.type = MESSAGE_PREDICT, .tensors = t, .tensors_len = 2};
-    struct work *w = work_create(&m, NULL);
+    struct work *w = work_create(&m, NULL, NULL);
     memset(bytes, 'x', sizeof bytes);
     assert_memory_equal(w->message.tensors[0].data, "abcd", 4);
     assert_memory_equal(w->message.tensors[1].data, "efgh", 4);
     work_free(w);
+}
+
+static void tensors_stay_in_what_is_kept(void **state)
+{
+    (void)state;
+    struct buf record = {0}, back = {0};
+    buf_append(&record, "abcdefgh", 8);
+    struct message_tensor t[2] = {
+        {.dtype = MESSAGE_UINT8, .ndim = 1, .dims = {4}, .data = record.data, .data_len = 4},
+        {.dtype = MESSAGE_UINT8, .ndim = 1, .dims = {4}, .data = record.data + 4, .data_len = 4}};
+    struct message m = {.type = MESSAGE_PREDICT, .tensors = t, .tensors_len = 2};
+    struct work *copied = work_create(&m, NULL, NULL);
+    struct bytes *kept = bytes_share(&record);
+    struct work *w = work_create(&m, NULL, bytes_hold(kept));
+    assert_ptr_not_equal(w->message.tensors, t);
+    assert_ptr_equal(w->message.tensors[1].data, t[1].data);
+    assert_memory_equal(w->message.tensors[1].data, "efgh", 4);
+    assert_int_equal(w->bytes, copied->bytes); /* it counts as much as if it had been copied */
+    mem_fail_at(1, false);
+    assert_null(work_create(&m, NULL, bytes_hold(kept))); /* which takes its hold along */
+    mem_fail_at(0, false);
+    work_free(w);
+    assert_true(bytes_return(kept, &back));
+    buf_dispose(&back);
+    work_free(copied);
 }
 
 static void a_withdrawn_request_is_gone_and_its_neighbours_stay(void **state)
@@ -353,6 +379,7 @@ int main(void)
         cmocka_unit_test(one_that_waited_for_most_of_its_time_makes_room),
         cmocka_unit_test(a_batch_grows_as_far_as_the_first_deadline_in_it_allows),
         cmocka_unit_test(tensors_are_copied_out_of_the_record),
+        cmocka_unit_test(tensors_stay_in_what_is_kept),
         cmocka_unit_test(a_withdrawn_request_is_gone_and_its_neighbours_stay),
         cmocka_unit_test(a_version_of_which_all_was_withdrawn_leaves_nothing_behind),
         cmocka_unit_test(every_request_is_taken_exactly_once),

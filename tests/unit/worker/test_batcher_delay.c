@@ -34,7 +34,7 @@ static struct work *a_work(int version, uint64_t id, uint32_t rows, uint32_t max
     m.predict.max_queue_delay_us = delay_us;
     m.predict.deadline_us = redis_clock_us() + FAR_US;
     memcpy(m.predict.version_id, versions[version], ID_MAX);
-    struct work *w = work_create(&m, NULL);
+    struct work *w = work_create(&m, NULL, NULL);
     w->arrived_us = now_us;
     w->due_us = now_us + delay_us;
     w->deadline_us = now_us + FAR_US;
@@ -171,17 +171,17 @@ static void a_deadline_wins_over_a_delay(void **state)
     (void)state;
     struct message m = {.type = MESSAGE_PREDICT, .predict = {.rows = 1, .max_queue_delay_us = 100000}};
     m.predict.deadline_us = redis_clock_us() + 20000;
-    struct work *w = work_create(&m, NULL);
+    struct work *w = work_create(&m, NULL, NULL);
     assert_in_range(w->due_us - w->arrived_us, 1, 10000);
     assert_true(w->deadline_us - w->due_us >= w->due_us - w->arrived_us);
     assert_true(w->deadline_us - w->arrived_us <= 20000);
     work_free(w);
     m.predict.deadline_us = INT64_MAX; /* nonsense does no harm */
-    w = work_create(&m, NULL);
+    w = work_create(&m, NULL, NULL);
     assert_int_equal(w->due_us - w->arrived_us, 100000);
     work_free(w);
     m.predict.deadline_us = redis_clock_us() - 5;
-    w = work_create(&m, NULL);
+    w = work_create(&m, NULL, NULL);
     assert_int_equal(w->due_us, w->arrived_us);
     work_free(w);
 }

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/crypto.h"
 #include "queue/redis_clock.h"
 #include "tests/unit/worker/model_fixture.h"
 
@@ -92,6 +93,80 @@ static void nobody_gets_anothers_row_in_bf16_whatever_the_settings(void **state)
     table = table_bf16;
     every_answer_has_its_own_bits_in_any_company();
     table = f32;
+}
+
+/* ---- requests that stay where they were read ---- */
+
+enum { LARGE_ROWS = 30000, VALUES = 200, LARGE_REQUESTS = 24 };
+static float large[LARGE_ROWS], expected[LARGE_ROWS], answers[VALUES];
+
+static float value(int i)
+{
+    return (float)i * 3.25f - 100;
+}
+
+/* Rows of values whose answers are known: the crc of what must come. */
+static uint32_t make_large(uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        int v = (int)(random() % VALUES);
+        large[i] = value(v);
+        expected[i] = answers[v];
+    }
+    return crypto_crc32(0, expected, n * sizeof *expected);
+}
+
+static void ask_values_alone(void)
+{
+    load(0);
+    for (int i = 0; i < VALUES; i++) {
+        float x = value(i);
+        ask_line(0, 0, &x, 1);
+        answers[i] = collect_one().floats[0];
+    }
+}
+
+static void large_requests_are_answered_as_their_rows_alone(void **state)
+{
+    (void)state;
+    static struct got got[2 * LARGE_REQUESTS];
+    uint32_t crcs[LARGE_REQUESTS], lens[LARGE_REQUESTS];
+    ask_values_alone();
+    for (int i = 0; i < LARGE_REQUESTS; i++) { /* each with a small one behind */
+        lens[i] = i % 4 ? 4096 + (uint32_t)random() % (LARGE_ROWS - 4096) : LARGE_ROWS;
+        crcs[i] = make_large(lens[i]);
+        ask_line(0, (uint64_t)i, large, lens[i]);
+        ask_line(0, LARGE_REQUESTS + (uint64_t)i, large, 1);
+    }
+    collect(got, 2 * LARGE_REQUESTS);
+    for (int i = 0; i < 2 * LARGE_REQUESTS; i++) {
+        assert_int_equal(got[i].code, 0);
+        if (got[i].id >= LARGE_REQUESTS) continue;
+        assert_int_equal(got[i].floats_len, lens[got[i].id]);
+        assert_int_equal(got[i].crc, crcs[got[i].id]);
+    }
+}
+
+static void a_gateway_that_goes_takes_its_large_requests_along(void **state)
+{
+    (void)state;
+    ask_values_alone();
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 6; i++) {
+            make_large(LARGE_ROWS);
+            ask_line(0, (uint64_t)i, large, LARGE_ROWS);
+            if (i % 2) continue;
+            struct message m = {.type = MESSAGE_PREDICT_CANCEL, .predict = {.request_id = (uint64_t)i}};
+            send_message(&m);
+        }
+        if (round % 2) collect_one(); /* the others wait, or are being computed */
+        hang_up();
+    }
+    uint32_t crc = make_large(LARGE_ROWS);
+    ask_line(0, 77, large, LARGE_ROWS);
+    struct got g = collect_one();
+    assert_int_equal(g.id, 77);
+    assert_int_equal(g.crc, crc);
 }
 
 /* ---- time ---- */
@@ -195,6 +270,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(nobody_gets_anothers_row_in_f32_whatever_the_settings),
         CASE(nobody_gets_anothers_row_in_bf16_whatever_the_settings),
+        CASE(large_requests_are_answered_as_their_rows_alone),
+        CASE(a_gateway_that_goes_takes_its_large_requests_along),
         CASE(what_is_held_back_comes_when_it_is_due_to_the_microsecond),
         CASE(without_a_setting_an_idle_worker_lets_nothing_wait),
         CASE(a_full_batch_goes_before_its_delay_is_over),

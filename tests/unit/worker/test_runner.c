@@ -110,12 +110,18 @@ static void say_start_of(struct life *l, const char *job, const char *spec)
     buf_dispose(&line);
 }
 
-static void say_start(struct life *l, const char *spec)
+static void begin_job(struct life *l, const char *job, const char *spec)
 {
-    say_start_of(l, "train", spec);
+    begin(l);
+    say_start_of(l, job, spec);
 }
 
-/* The next message of that type; others are skipped. NULL when the runner is gone. */
+static void begin_training(struct life *l, const char *spec)
+{
+    begin_job(l, "train", spec);
+}
+
+/* The next message of that type; others are skipped. */
 static cJSON *hear(struct life *l, const char *type)
 {
     for (;;) {
@@ -134,8 +140,48 @@ static cJSON *hear(struct life *l, const char *type)
         struct pollfd p = {.fd = l->control, .events = POLLIN};
         assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
         ssize_t n = read(l->control, chunk, sizeof chunk);
-        if (n <= 0) return NULL;
+        if (n <= 0) fail_msg("it ended before it said \"%s\"", type);
         buf_append(&l->said, chunk, (size_t)n);
+    }
+}
+
+static void await(struct life *l, const char *type)
+{
+    cJSON_Delete(hear(l, type));
+}
+
+static const cJSON *field(const cJSON *o, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(o, name);
+}
+
+static const char *text(const cJSON *o, const char *name)
+{
+    const cJSON *t = field(o, name);
+    return cJSON_IsString(t) ? t->valuestring : "";
+}
+
+static double number(const cJSON *o, const char *name)
+{
+    const cJSON *n = field(o, name);
+    assert_true(cJSON_IsNumber(n));
+    return n->valuedouble;
+}
+
+static size_t size_of(int fd)
+{
+    struct stat st;
+    assert_int_equal(fstat(fd, &st), 0);
+    return (size_t)st.st_size;
+}
+
+/* The next progress in that phase. */
+static cJSON *hear_phase(struct life *l, const char *phase)
+{
+    for (;;) {
+        cJSON *progress = hear(l, "progress");
+        if (strcmp(text(progress, "phase"), phase) == 0) return progress;
+        cJSON_Delete(progress);
     }
 }
 
@@ -152,97 +198,78 @@ static int end(struct life *l)
     return WEXITSTATUS(status);
 }
 
+/* Having said that, it has no more to do. */
+static void end_after(struct life *l, cJSON *last)
+{
+    cJSON_Delete(last);
+    assert_int_equal(end(l), 0);
+}
+
 static void a_run_ends_with_its_metrics_and_an_artifact_that_loads(void **state)
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start(&l, LINEAR);
+    begin_training(&l, LINEAR);
     cJSON *done = hear(&l, "done");
-    assert_non_null(done);
-    assert_true(cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(done, "metrics")));
-    assert_true(cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(done, "signature")));
-    struct stat st;
-    assert_int_equal(fstat(l.artifact, &st), 0);
-    assert_int_equal((int64_t)cJSON_GetObjectItemCaseSensitive(done, "artifact_bytes")->valuedouble,
-                     st.st_size);
-    void *bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, l.artifact, 0);
+    assert_true(cJSON_IsObject(field(done, "metrics")));
+    assert_true(cJSON_IsObject(field(done, "signature")));
+    size_t size = size_of(l.artifact);
+    assert_true(number(done, "artifact_bytes") == (double)size);
+    void *bytes = mmap(NULL, size, PROT_READ, MAP_SHARED, l.artifact, 0);
     struct model *m = NULL;
     struct err e = {0};
-    if (model_load(&m, bytes, (size_t)st.st_size, 0, &e) != 0) fail_msg("%s", e.message);
+    if (model_load(&m, bytes, size, 0, &e) != 0) fail_msg("%s", e.message);
     assert_non_null(strstr(model_lineage_json(m), "job_x"));
     model_free(m);
-    munmap(bytes, (size_t)st.st_size);
-    cJSON_Delete(done);
-    assert_int_equal(end(&l), 0);
+    munmap(bytes, size);
+    end_after(&l, done);
 }
 
 static void a_wrong_spec_ends_as_failed_and_names_the_field(void **state)
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start(&l, "{\"target\":\"nothing\",\"family\":\"linear_regression\"}");
+    begin_training(&l, "{\"target\":\"nothing\",\"family\":\"linear_regression\"}");
     cJSON *failed = hear(&l, "failed");
-    assert_non_null(failed);
-    assert_string_equal(cJSON_GetObjectItemCaseSensitive(failed, "code")->valuestring, "invalid");
-    assert_non_null(strstr(cJSON_GetObjectItemCaseSensitive(failed, "field")->valuestring, "target"));
-    cJSON_Delete(failed);
-    assert_int_equal(end(&l), 0);
+    assert_string_equal(text(failed, "code"), "invalid");
+    assert_non_null(strstr(text(failed, "field"), "target"));
+    end_after(&l, failed);
 }
 
 static void a_search_says_which_trial_it_is_at_and_leaves_the_best_one_s_artifact(void **state)
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start_of(&l, "tune",
-                 "{\"base\":" LINEAR ",\"method\":\"grid\",\"parameters\":{\"training.l2\":[0,0.1]}}");
-    for (const char *phase = ""; strcmp(phase, "trial") != 0;) {
-        cJSON *progress = hear(&l, "progress");
-        assert_non_null(progress);
-        phase = strcmp(cJSON_GetObjectItemCaseSensitive(progress, "phase")->valuestring, "trial") == 0
-                    ? "trial"
-                    : "";
-        if (phase[0]) assert_true(cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(progress, "trial")));
-        cJSON_Delete(progress);
-    }
+    begin_job(&l, "tune",
+              "{\"base\":" LINEAR ",\"method\":\"grid\",\"parameters\":{\"training.l2\":[0,0.1]}}");
+    cJSON *progress = hear_phase(&l, "trial");
+    assert_true(cJSON_IsObject(field(progress, "trial")));
+    cJSON_Delete(progress);
     cJSON *done = hear(&l, "done");
-    assert_non_null(done);
-    const cJSON *metrics = cJSON_GetObjectItemCaseSensitive(done, "metrics");
-    assert_true(cJSON_IsObject(cJSON_GetObjectItemCaseSensitive(metrics, "tune")));
-    struct stat st;
-    assert_int_equal(fstat(l.artifact, &st), 0);
-    assert_true(cJSON_GetObjectItemCaseSensitive(done, "artifact_bytes")->valuedouble == (double)st.st_size);
-    cJSON_Delete(done);
-    assert_int_equal(end(&l), 0);
+    assert_true(cJSON_IsObject(field(field(done, "metrics"), "tune")));
+    assert_true(number(done, "artifact_bytes") == (double)size_of(l.artifact));
+    end_after(&l, done);
 }
 
 static void a_cross_validation_ends_without_artifact_and_signature(void **state)
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start_of(&l, "evaluate", "{\"base\":" LINEAR ",\"folds\":2}");
+    begin_job(&l, "evaluate", "{\"base\":" LINEAR ",\"folds\":2}");
     cJSON *done = hear(&l, "done");
-    assert_non_null(done);
-    assert_true(cJSON_GetObjectItemCaseSensitive(done, "artifact_bytes")->valuedouble == 0);
-    assert_null(cJSON_GetObjectItemCaseSensitive(done, "signature"));
-    cJSON_Delete(done);
-    assert_int_equal(end(&l), 0);
+    assert_true(number(done, "artifact_bytes") == 0);
+    assert_null(field(done, "signature"));
+    end_after(&l, done);
 }
 
 static void a_job_of_an_unknown_type_ends_as_failed(void **state)
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start_of(&l, "explain", "{}");
+    begin_job(&l, "explain", "{}");
     cJSON *failed = hear(&l, "failed");
-    assert_non_null(failed);
-    assert_string_equal(cJSON_GetObjectItemCaseSensitive(failed, "code")->valuestring, "unsupported");
-    cJSON_Delete(failed);
-    assert_int_equal(end(&l), 0);
+    assert_string_equal(text(failed, "code"), "unsupported");
+    end_after(&l, failed);
 }
 
 static void a_malformed_start_ends_as_failed(void **state)
@@ -259,10 +286,7 @@ static void a_malformed_start_ends_as_failed(void **state)
         struct life l;
         begin(&l);
         say(&l, lines[i]);
-        cJSON *failed = hear(&l, "failed");
-        assert_non_null(failed);
-        cJSON_Delete(failed);
-        assert_int_equal(end(&l), 0);
+        end_after(&l, hear(&l, "failed"));
     }
 }
 
@@ -270,17 +294,12 @@ static void a_cancel_ends_a_run_in_the_middle(void **state)
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start(&l, ENDLESS);
-    cJSON *progress = hear(&l, "progress");
-    assert_non_null(progress);
-    cJSON_Delete(progress);
+    begin_training(&l, ENDLESS);
+    await(&l, "progress");
     say(&l, "{\"type\":\"cancel\"}\n");
     cJSON *failed = hear(&l, "failed");
-    assert_non_null(failed);
-    assert_string_equal(cJSON_GetObjectItemCaseSensitive(failed, "code")->valuestring, "cancelled");
-    cJSON_Delete(failed);
-    assert_int_equal(end(&l), 0);
+    assert_string_equal(text(failed, "code"), "cancelled");
+    end_after(&l, failed);
 }
 
 /* ---- giving way ---- */
@@ -289,13 +308,6 @@ static void a_cancel_ends_a_run_in_the_middle(void **state)
     "{\"target\":\"y\",\"family\":\"mlp\",\"architecture\":[{\"layer\":\"Dense\",\"units\":64},"             \
     "{\"layer\":\"Dropout\",\"rate\":0.2},{\"layer\":\"Dense\",\"units\":1}],\"training\":{\"epochs\":400,"  \
     "\"batch_size\":4,\"optimizer\":{\"name\":\"adam\"}}}"
-
-static double number(const cJSON *o, const char *name)
-{
-    const cJSON *n = cJSON_GetObjectItemCaseSensitive(o, name);
-    assert_true(cJSON_IsNumber(n));
-    return n->valuedouble;
-}
 
 /* The processor time of the runner, which other processes cannot lengthen. */
 static double cpu_ms(pid_t pid)
@@ -307,27 +319,14 @@ static double cpu_ms(pid_t pid)
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
 
-static void wait_progress(struct life *l)
-{
-    cJSON *progress;
-    bool train = false;
-    while (!train) {
-        progress = hear(l, "progress");
-        assert_non_null(progress);
-        train = strcmp(cJSON_GetObjectItemCaseSensitive(progress, "phase")->valuestring, "train") == 0;
-        cJSON_Delete(progress);
-    }
-}
-
 /* Time that its CPU had used when it was told, and when its last word was there. The process is not waited
  * for meanwhile, so that its clock can be read. */
 static double told_to_last_word_ms(struct life *l, const char *wish, const char *word, cJSON **out)
 {
-    wait_progress(l);
+    cJSON_Delete(hear_phase(l, "train"));
     double before = cpu_ms(l->pid);
     say(l, wish);
     *out = hear(l, word);
-    assert_non_null(*out);
     return cpu_ms(l->pid) - before;
 }
 
@@ -344,31 +343,28 @@ static void yields_and_goes_on(const char *job, const char *spec, const char *pa
 {
     struct life l;
     struct buf alone = {0}, again = {0};
-    begin(&l);
-    say_start_of(&l, job, spec);
-    cJSON_Delete(hear(&l, "done"));
+    begin_job(&l, job, spec);
+    await(&l, "done");
     whole_artifact(&alone, &l);
     assert_int_equal(end(&l), 0);
 
     cJSON *yielded;
-    begin(&l);
-    say_start_of(&l, job, spec);
+    begin_job(&l, job, spec);
     double ms = told_to_last_word_ms(&l, "{\"type\":\"yield\",\"now\":true}\n", "yielded", &yielded);
     print_message("%.1f ms of processor time from the word to the last word\n", ms);
     assert_true(ms < 100);
-    const cJSON *mark = cJSON_GetObjectItemCaseSensitive(yielded, "checkpoint");
-    const cJSON *in = cJSON_GetObjectItemCaseSensitive(mark, "part");
+    const cJSON *mark = field(yielded, "checkpoint");
+    const cJSON *in = field(mark, "part");
     assert_memory_equal(in ? in->valuestring : "", part, strlen(part));
     int files[2] = {dup(l.checkpoint[(int)number(mark, "file")]), memfd_create("checkpoint", 0)};
     double bytes = number(mark, "bytes");
     assert_true(number(mark, "epoch") >= 1);
-    cJSON_Delete(yielded);
-    assert_int_equal(end(&l), 0);
+    end_after(&l, yielded);
 
     begin_with(&l, files);
     l.resume_bytes = (int64_t)bytes;
     say_start_of(&l, job, spec);
-    cJSON_Delete(hear(&l, "done"));
+    await(&l, "done");
     whole_artifact(&again, &l);
     assert_int_equal(end(&l), 0);
     assert_int_equal(alone.len, again.len);
@@ -400,14 +396,11 @@ static void a_cross_validation_heeds_a_yield_and_a_cancel_as_well(void **state)
     for (size_t i = 0; i < 2; i++) {
         struct life l;
         cJSON *word;
-        begin(&l);
-        say_start_of(&l, "evaluate", "{\"base\":" ENDLESS ",\"folds\":2}");
+        begin_job(&l, "evaluate", "{\"base\":" ENDLESS ",\"folds\":2}");
         assert_true(told_to_last_word_ms(&l, ways[i].wish, ways[i].word, &word) < 100);
-        const cJSON *part =
-            cJSON_GetObjectItemCaseSensitive(cJSON_GetObjectItemCaseSensitive(word, "checkpoint"), "part");
+        const cJSON *part = field(field(word, "checkpoint"), "part");
         if (i == 0) assert_string_equal(part->valuestring, "fold 1 of 2");
-        cJSON_Delete(word);
-        assert_int_equal(end(&l), 0);
+        end_after(&l, word);
     }
 }
 
@@ -415,36 +408,28 @@ static void a_yield_without_haste_waits_until_the_run_has_got_somewhere(void **s
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start(&l, ENDLESS);
+    begin_training(&l, ENDLESS);
     say(&l, "{\"type\":\"yield\",\"now\":false}\n"); /* before it has read anything */
     cJSON *yielded = hear(&l, "yielded");
-    assert_non_null(yielded);
-    const cJSON *mark = cJSON_GetObjectItemCaseSensitive(yielded, "checkpoint");
+    const cJSON *mark = field(yielded, "checkpoint");
     assert_true(number(mark, "epoch") > 1 || number(mark, "step") >= 1);
-    cJSON_Delete(yielded);
-    assert_int_equal(end(&l), 0);
+    end_after(&l, yielded);
 }
 
 static void checkpoints_are_written_in_turn_when_they_are_asked_for(void **state)
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start(&l, ENDLESS);
+    begin_training(&l, ENDLESS);
     for (int i = 0; i < 4; i++) {
         say(&l, "{\"type\":\"checkpoint\"}\n");
         cJSON *mark = hear(&l, "checkpoint");
-        struct stat st;
-        assert_non_null(mark);
         assert_int_equal((int)number(mark, "file"), 1 - i % 2);
-        assert_int_equal(fstat(l.checkpoint[1 - i % 2], &st), 0);
-        assert_int_equal((int64_t)number(mark, "bytes"), st.st_size);
+        assert_true(number(mark, "bytes") == (double)size_of(l.checkpoint[1 - i % 2]));
         cJSON_Delete(mark);
     }
     say(&l, "{\"type\":\"cancel\"}\n");
-    cJSON_Delete(hear(&l, "failed"));
-    assert_int_equal(end(&l), 0);
+    end_after(&l, hear(&l, "failed"));
 }
 
 static void a_cancel_is_heeded_within_a_tenth_of_a_second_of_processor_time(void **state)
@@ -452,14 +437,12 @@ static void a_cancel_is_heeded_within_a_tenth_of_a_second_of_processor_time(void
     (void)state;
     struct life l;
     cJSON *failed;
-    begin(&l);
-    say_start(&l, ENDLESS);
+    begin_training(&l, ENDLESS);
     double ms = told_to_last_word_ms(&l, "{\"type\":\"cancel\"}\n", "failed", &failed);
     print_message("%.1f ms of processor time from the word to the last word\n", ms);
     assert_true(ms < 100);
-    assert_string_equal(cJSON_GetObjectItemCaseSensitive(failed, "code")->valuestring, "cancelled");
-    cJSON_Delete(failed);
-    assert_int_equal(end(&l), 0);
+    assert_string_equal(text(failed, "code"), "cancelled");
+    end_after(&l, failed);
 }
 
 static void a_checkpoint_that_is_none_is_refused_and_the_run_goes_through(void **state)
@@ -469,25 +452,17 @@ static void a_checkpoint_that_is_none_is_refused_and_the_run_goes_through(void *
     begin(&l);
     assert_int_equal(write(l.checkpoint[0], "nonsense", 8), 8);
     l.resume_bytes = 8;
-    say_start(&l, MANY_STEPS);
-    cJSON *refused = hear(&l, "refused");
-    assert_non_null(refused);
-    cJSON_Delete(refused);
-    cJSON *done = hear(&l, "done");
-    assert_non_null(done);
-    cJSON_Delete(done);
-    assert_int_equal(end(&l), 0);
+    say_start_of(&l, "train", MANY_STEPS);
+    await(&l, "refused");
+    end_after(&l, hear(&l, "done"));
 }
 
 static void a_run_without_a_supervisor_ends_at_once(void **state)
 {
     (void)state;
     struct life l;
-    begin(&l);
-    say_start(&l, ENDLESS);
-    cJSON *progress = hear(&l, "progress");
-    assert_non_null(progress);
-    cJSON_Delete(progress);
+    begin_training(&l, ENDLESS);
+    await(&l, "progress");
     close(l.control);
     l.control = -1;
     assert_int_equal(end(&l), 1);
