@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/num.h"
 
@@ -67,13 +68,9 @@ void usage_free(struct usage *u)
     mem_free(u);
 }
 
-/* FNV-1a over both ids. */
 static size_t hash_ids(const char *tenant_id, const char *version_id)
 {
-    uint64_t h = 14695981039346656037u;
-    for (const char *p = tenant_id; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
-    for (const char *p = version_id; *p; p++) h = (h ^ (uint8_t)*p) * 1099511628211u;
-    return (size_t)(h ^ (h >> 32));
+    return (size_t)hash_fold(hash_id(hash_id(HASH_START, tenant_id), version_id));
 }
 
 static void grow(struct usage *u)
